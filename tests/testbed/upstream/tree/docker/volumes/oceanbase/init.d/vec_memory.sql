@@ -1,0 +1,1 @@
+ALTER SYSTEM SET ob_vector_memory_limit_percentage = 30;
