@@ -1,0 +1,115 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad input: each piece fails with its own message and leaves the host as it was, bare or converged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+# Everything a run could touch: packages, files with their owners and contents, containers with their starts.
+FINGERPRINT = """
+dpkg-query --show | sha256sum
+find /etc/apt /etc/docker /opt /root /data /tmp /var/tmp -xdev \\( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' \
+  -o -path '/tmp/ansible*' -o -path '/tmp/systemd*' -o -path /opt/dify/.git/index \\) -prune -o -printf '%p %u %g %m %s %T@\\n' \
+  | grep -v -e '^/tmp ' -e '^/root ' -e '^/opt/dify/.git ' | sort | sha256sum
+docker ps --all --no-trunc --format '{{.ID}} {{.Names}} {{.RunningFor}}' 2>/dev/null | cut -d' ' -f1-2 | sort
+"""
+
+# The bare host is asked with these, which are judged there in ways of their own; a converged one with all.
+BARE = ("unknown tag", "unknown setting", "port in use", "domain malformed", "weak password")
+CASES: list[tuple[str, dict[str, t.Any], str]] = [
+    ("unknown tag", {"dify_version": "9.9.9"}, 'dify_version is "9.9.9", but'),
+    ("no tag at all", {"dify_version": "main"}, 'dify_version is "main", expected a tag of upstream'),
+    ("moved tag", {"dify_commit": "0123456789abcdef"}, "dify_commit is 0123456789abcdef, but the tag"),
+    ("unknown setting", {"dify_env": {"LOGLEVEL": "INFO"}}, "knows no setting LOGLEVEL. Did you mean LOG_LEVEL?"),
+    ("wrong type", {"dify_env": {"DB_PORT": "five"}}, "DB_PORT is 'five', expected a number such as 5432."),
+    ("owned setting", {"dify_env": {"EXPOSE_NGINX_PORT": "0.0.0.0:80"}}, "set dify_http_port instead"),
+    ("port in use", {"dify_http_port": 22}, "dify_http_port is 22, but that port is held by sshd"),
+    ("port twice", {"dify_http_port": 5003}, "expected three different port numbers"),
+    ("domain missing", {"dify_domain": ""}, 'dify_domain is ""'),
+    ("domain malformed", {"dify_domain": "https://dify.example.com/"}, 'dify_domain is "https://dify.example.com/"'),
+    ("weak password", {"dify_admin_password": "onlyletters"}, "digit"),
+    ("bad e-mail", {"dify_admin_email": "nobody"}, "nobody"),
+    ("bad edge e-mail", {"nginx_certbot_email": "nobody"}, "nginx_certbot_email"),
+    ("daemon options", {"docker_daemon_options": "log-driver"}, "docker_daemon_options"),
+]
+
+
+class Run(t.NamedTuple):
+    """How a run of site.yml ended: exit code, message of the failed task, number of changed tasks."""
+
+    code: int
+    message: str
+    changed: int
+
+
+def run_site(variables: dict[str, t.Any]) -> Run:
+    ephemeral = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ephemeral / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".collections"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_FORCE_COLOR": "false",
+    }
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        *("-i", str(ephemeral / "inventory"), "-e", json.dumps(variables)),
+        str(PROJECT / "playbooks/site.yml"),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    results = [result for play in report["plays"] for task in play["tasks"] for result in task["hosts"].values()]
+    messages = []
+    for failed in (result for result in results if result.get("failed")):
+        messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
+    return Run(done.returncode, "\n".join(map(str, messages)), sum(host["changed"] for host in report["stats"].values()))
+
+
+@pytest.fixture(scope="module")
+def fingerprint(host: t.Any) -> t.Callable[[], str]:
+    return lambda: t.cast("str", host.run(FINGERPRINT).stdout)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [pytest.param(*case[1:], id=case[0], marks=[pytest.mark.bare] if case[0] in BARE else []) for case in CASES],
+)
+def test_bad_input(
+    variables: dict[str, t.Any], message: str, fingerprint: t.Callable[[], str]
+) -> None:
+    before = fingerprint()
+    run = run_site(variables)
+    assert (run.code, run.changed) == (2, 0), run
+    assert message in run.message
+    assert fingerprint() == before
+
+
+@pytest.fixture
+def old_compose(host: t.Any) -> t.Iterator[None]:
+    """Root's own Compose plugin: a stand-in that says it is an old version."""
+    plugin = "/root/.docker/cli-plugins/docker-compose"
+    host.check_output(f"install -D -m 0755 /dev/null {plugin}")
+    script = r"""#!/bin/sh\ncase \"$*\" in *docker-cli-plugin-metadata*) echo '{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"test\",\"Version\":\"2.18.1\"}';; *) echo 2.18.1;; esac\n"""
+    host.check_output(f'printf "{script}" > {plugin}')
+    yield
+    host.check_output("rm -r /root/.docker")
+
+
+@pytest.mark.usefixtures("old_compose")
+def test_an_old_compose_is_refused(fingerprint: t.Callable[[], str]) -> None:
+    before = fingerprint()
+    run = run_site({})
+    assert (run.code, run.changed) == (2, 0), run
+    assert "2.18.1" in run.message
+    assert "2.24.4" in run.message
+    assert fingerprint() == before

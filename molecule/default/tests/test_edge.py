@@ -1,0 +1,78 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What crosses the edge besides plain requests. The first two use endpoints that only the stand-ins have."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+
+import pytest
+from conftest import Server
+
+
+@pytest.mark.standin
+def test_server_sent_events_arrive_one_by_one(server: Server) -> None:
+    connection = server.connection()
+    connection.request("GET", "/v1/testbed/events?count=5&interval=0.5", headers={"Host": server.domain})
+    response = connection.getresponse()
+    arrivals = []
+    while line := response.readline():
+        if line.startswith(b"data:"):
+            arrivals.append(time.monotonic())
+    connection.close()
+    assert len(arrivals) == 5
+    gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:])]
+    assert min(gaps) > 0.1, "a buffered stream arrives in one piece"
+
+
+@pytest.mark.standin
+def test_a_websocket_upgrades_and_echoes(server: Server) -> None:
+    key = base64.b64encode(os.urandom(16)).decode()
+    connection = server.connection()
+    connection.connect()
+    stream = connection.sock
+    stream.settimeout(20)
+    lines = [
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+        f"Host: {server.domain}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {key}",
+    ]
+    stream.sendall("\r\n".join([*lines, "", ""]).encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += stream.recv(4096)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    received = head.split(b"\r\n\r\n", 1)[1]
+    mask, text = b"\x01\x02\x03\x04", b"hello"
+    stream.sendall(bytes([0x81, 0x80 | len(text)]) + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(text)))
+    while text not in received:
+        chunk = stream.recv(4096)
+        assert chunk, received
+        received += chunk
+    connection.close()
+
+
+def upload(server: Server, session: dict[str, str], size: int) -> int:
+    """Uploads a film of so many bytes through the edge; returns the status. Dify accepts films up to 100 MB."""
+    head = b'--boundary\r\nContent-Disposition: form-data; name="file"; filename="big.mp4"\r\nContent-Type: video/mp4\r\n\r\n'
+    body = head + b"x" * size + b"\r\n--boundary--\r\n"
+    headers = {**session, "Content-Type": "multipart/form-data; boundary=boundary"}
+    return server.request("POST", "/console/api/files/upload", body, headers).status
+
+
+def test_an_upload_below_the_limit_passes(server: Server, session: dict[str, str]) -> None:
+    assert upload(server, session, 99 * 1024 * 1024) == 201
+
+
+def test_an_upload_above_the_limit_is_refused(server: Server, session: dict[str, str]) -> None:
+    try:
+        assert upload(server, session, 101 * 1024 * 1024) == 413
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # nginx may close the connection while the body is still being sent
+    assert server.request("GET", "/console/api/ping").status == 200

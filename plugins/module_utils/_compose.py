@@ -1,0 +1,36 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use it from outside selfhost.dify.
+
+"""Pure functions over the resolved project that C(docker compose config --format json) prints."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+def override(config: t.Mapping[str, t.Any], address: str = "127.0.0.1") -> str:
+    """Text of a C(docker-compose.override.yaml) that binds every published port to ``address``.
+
+    ``config``: the resolved project of the release's own file. Services that publish nothing, or only on
+    loopback, are left out. C(!override) replaces the list, which plain merging would only extend.
+    """
+    services: list[str] = []
+    for name, service in sorted(config.get("services", {}).items()):
+        ports = service.get("ports") or []
+        if all(port.get("host_ip") in LOOPBACK for port in ports):
+            continue
+        services += ["  {0}:".format(name), "    ports: !override"]
+        for port in ports:
+            entry = "{0}:{1}:{2}".format(address, port.get("published", ""), port["target"])
+            if port.get("protocol", "tcp") != "tcp":
+                entry += "/" + port["protocol"]
+            services.append("      - {0}".format(json.dumps(entry)))
+    return "\n".join(["services:", *services] if services else ["services: {}"]) + "\n"
+

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stand-in of Dify's web application: its addresses, with pages that say what they are."""
+
+from __future__ import annotations
+
+import os
+
+from standin import App, HttpError, Request, Response, html_response, serve
+
+PAGES = ("/apps", "/explore/apps", "/init", "/install", "/signin")
+PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Dify (stand-in)</title></head>
+<body><h1>{path}</h1>
+<p>This page is a stand-in of Dify's web application, {version}, made for the testbed of selfhost.dify.</p>
+</body>
+</html>
+"""
+
+
+class Web(App):
+    def error_response(self, request: Request, error: HttpError) -> Response:
+        return page(request.path, error.status)
+
+
+def page(path: str, status: int = 200) -> Response:
+    title = path.strip("/") if path in PAGES else "This page could not be found."
+    return html_response(status, PAGE.format(path=title, version=os.environ["STANDIN_VERSION"]))
+
+
+application = Web()
+
+
+@application.route("GET", "/")
+def home(request: Request) -> Response:
+    return Response(307, b"", [("Location", "/apps")])
+
+
+for address in PAGES:
+    application.route("GET", address)(lambda request: page(request.path))
+
+if __name__ == "__main__":
+    serve("web:application", 3000)
