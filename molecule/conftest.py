@@ -41,7 +41,7 @@ class Answer(t.NamedTuple):
 
     def cookies(self) -> dict[str, str]:
         pairs = [value.split(";")[0].split("=", 1) for key, value in self.headers if key.lower() == "set-cookie"]
-        return {name: value for name, value in pairs}
+        return {pair[0]: pair[1] for pair in pairs}
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,9 @@ def neighbour() -> t.Callable[..., str]:
     """Runs a command in another container on the host's network and returns what it prints."""
 
     def run(*command: str) -> str:
-        done = subprocess.run([*TESTBED, "client", "--", *command], capture_output=True, text=True, check=True, timeout=300)
+        done = subprocess.run(
+            [*TESTBED, "client", "--", *command], capture_output=True, text=True, check=True, timeout=300
+        )
         return done.stdout
 
     return run

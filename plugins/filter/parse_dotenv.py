@@ -10,7 +10,8 @@ name: parse_dotenv
 short_description: Read the settings of a Compose .env
 version_added: 0.1.0
 description:
-  - Returns the settings of a C(.env) as a dictionary, unquoted as Compose unquotes them, with references left as written.
+  - Returns the settings of a C(.env) as a dictionary, unquoted as Compose unquotes them.
+  - References to other settings are left as written.
 options:
   _input:
     description: The file's text.

@@ -33,4 +33,3 @@ def override(config: t.Mapping[str, t.Any], address: str = "127.0.0.1") -> str:
                 entry += "/" + port["protocol"]
             services.append("      - {0}".format(json.dumps(entry)))
     return "\n".join(["services:", *services] if services else ["services: {}"]) + "\n"
-

@@ -138,7 +138,7 @@ def generate_password(length: int = PASSWORD_LENGTH) -> str:
     """Return a random password of letters and digits with at least one of each."""
     alphabet = string.ascii_letters + string.digits
     while True:
-        password = "".join(secrets.choice(alphabet) for _ in range(length))
+        password = "".join(secrets.choice(alphabet) for _unused in range(length))
         if PASSWORD.fullmatch(password):
             return password
 

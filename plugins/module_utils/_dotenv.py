@@ -45,8 +45,8 @@ class Secret(t.NamedTuple):
 
     ``key``: the setting that holds it. ``also``: other settings made from it, name to template, where ``{}``
     stands for the value. ``format``: C(alphanumeric) has upper case, lower case and digits, C(complex) a dash as
-    well, both of ``length`` characters; C(base64url32) is unpadded base64url of exactly 32 random bytes. ``fallback``: a value the running server already uses when
-    the file does not name one, or an empty string.
+    well, both of ``length`` characters; C(base64url32) is unpadded base64url of exactly 32 random bytes.
+    ``fallback``: a value the running server already uses when the file does not name one, or an empty string.
     """
 
     key: str

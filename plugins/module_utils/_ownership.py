@@ -612,10 +612,9 @@ class Walker:
         return self.report.wrong.bound(node.depth + 1, lambda: self._path(node, ""))
 
     def _included(self, node: _Directory, entries: t.Iterator[os.DirEntry[str]]) -> t.Iterator[os.DirEntry[str]]:
-        assert self._exclude is not None
         prefix = self._path(node, "")
         for entry in entries:
-            if not self._exclude.fullmatch(prefix + entry.name):
+            if self._exclude is None or not self._exclude.fullmatch(prefix + entry.name):
                 yield entry
             elif node.part < 0 or hash(entry.name) % self.parts == node.part:
                 self.report.excluded += 1

@@ -11,10 +11,11 @@ module: dotenv
 short_description: Keep a Compose .env in step with its example
 version_added: 0.1.0
 description:
-  - Writes the C(.env) of a Compose project from the release's own C(.env.example), the operator's values and generated secrets.
+  - Writes the C(.env) of a Compose project from the release's own C(.env.example), the operator's values and
+    generated secrets.
   - Order and comments of the example are kept. A secret is generated once, on the host, and kept from then on.
-  - What the module wrote last is remembered beside the file (same name with C(.applied)), so a hand edit is recognised. It is kept
-    and reported as drift, unless O(values) names the setting.
+  - What the module wrote last is remembered beside the file (same name with C(.applied)), so a hand edit is
+    recognised. It is kept and reported as drift, unless O(values) names the setting.
   - Settings that the release no longer knows are kept in a section of their own and reported.
   - The file and its memory always have mode V(0600); the replaced file is kept as a backup.
 options:
@@ -206,7 +207,9 @@ def run(module: AnsibleModule) -> None:
     params = module.params
     example = read(params["example"])
     if example is None:
-        raise _dotenv.DotenvError("The example {0} does not exist; check out the release first.".format(params["example"]))
+        raise _dotenv.DotenvError(
+            "The example {0} does not exist; check out the release first.".format(params["example"])
+        )
     values = texts(params["values"])
     module.no_log_values.update(
         value for key, value in values.items() if _dotenv.is_secret(key) and len(value) >= 8 and not value.isdigit()
@@ -240,7 +243,12 @@ def run(module: AnsibleModule) -> None:
         "updated": [key for key in {**merged.values, **present} if present.get(key) != merged.values.get(key)],
     }
     if module._diff:
-        result["diff"] = {"before": before, "after": after, "before_header": params["path"], "after_header": params["path"]}
+        result["diff"] = {
+            "before": before,
+            "after": after,
+            "before_header": params["path"],
+            "after_header": params["path"],
+        }
     replace = current != merged.text
     result["changed"] = replace or applied != merged.memory or too_open(params["path"]) or too_open(memory)
     if result["changed"] and not module.check_mode:
@@ -270,7 +278,11 @@ def main() -> None:
                     "key": {"type": "str", "required": True, "no_log": False},
                     "also": {"type": "dict", "default": {}},
                     "length": {"type": "int", "default": 48},
-                    "format": {"type": "str", "choices": ["alphanumeric", "complex", "base64url32"], "default": "alphanumeric"},
+                    "format": {
+                        "type": "str",
+                        "choices": ["alphanumeric", "complex", "base64url32"],
+                        "default": "alphanumeric",
+                    },
                     "fallback_file": {"type": "path"},
                 },
             },

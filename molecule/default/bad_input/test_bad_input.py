@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -16,12 +17,13 @@ import pytest
 from conftest import PROJECT
 
 # Everything a run could touch: packages, files with their owners and contents, containers with their starts.
-FINGERPRINT = """
+FINGERPRINT = r"""
 dpkg-query --show | sha256sum
-find /etc/apt /etc/docker /opt /root /data /tmp /var/tmp -xdev \\( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' \
-  -o -path '/tmp/ansible*' -o -path '/tmp/systemd*' -o -path /opt/dify/.git/index \\) -prune -o -printf '%p %u %g %m %s %T@\\n' \
+find /etc/apt /etc/docker /opt /root /data /tmp /var/tmp -xdev \
+  \( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' -o -path '/tmp/ansible*' -o -path '/tmp/systemd*' \
+  -o -path /opt/dify/.git/index \) -prune -o -printf '%p %u %g %m %s %T@\n' \
   | grep -v -e '^/tmp ' -e '^/root ' -e '^/opt/dify/.git ' | sort | sha256sum
-docker ps --all --no-trunc --format '{{.ID}} {{.Names}} {{.RunningFor}}' 2>/dev/null | cut -d' ' -f1-2 | sort
+docker ps --all --no-trunc --format '{{.ID}} {{.Names}}' 2>/dev/null | sort
 """
 
 # The bare host is asked with these, which are judged there in ways of their own; a converged one with all.
@@ -72,7 +74,9 @@ def run_site(variables: dict[str, t.Any]) -> Run:
     messages = []
     for failed in (result for result in results if result.get("failed")):
         messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
-    return Run(done.returncode, "\n".join(map(str, messages)), sum(host["changed"] for host in report["stats"].values()))
+    return Run(
+        done.returncode, "\n".join(map(str, messages)), sum(host["changed"] for host in report["stats"].values())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +88,7 @@ def fingerprint(host: t.Any) -> t.Callable[[], str]:
     ("variables", "message"),
     [pytest.param(*case[1:], id=case[0], marks=[pytest.mark.bare] if case[0] in BARE else []) for case in CASES],
 )
-def test_bad_input(
-    variables: dict[str, t.Any], message: str, fingerprint: t.Callable[[], str]
-) -> None:
+def test_bad_input(variables: dict[str, t.Any], message: str, fingerprint: t.Callable[[], str]) -> None:
     before = fingerprint()
     run = run_site(variables)
     assert (run.code, run.changed) == (2, 0), run
@@ -98,9 +100,10 @@ def test_bad_input(
 def old_compose(host: t.Any) -> t.Iterator[None]:
     """Root's own Compose plugin: a stand-in that says it is an old version."""
     plugin = "/root/.docker/cli-plugins/docker-compose"
-    host.check_output(f"install -D -m 0755 /dev/null {plugin}")
-    script = r"""#!/bin/sh\ncase \"$*\" in *docker-cli-plugin-metadata*) echo '{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"test\",\"Version\":\"2.18.1\"}';; *) echo 2.18.1;; esac\n"""
-    host.check_output(f'printf "{script}" > {plugin}')
+    metadata = json.dumps({"SchemaVersion": "0.1.0", "Vendor": "stand-in", "Version": "2.18.1"})
+    script = f"#!/bin/sh\ncase $1 in docker-cli-plugin-metadata) echo '{metadata}';; *) echo 2.18.1;; esac\n"
+    encoded = base64.b64encode(script.encode()).decode()
+    host.check_output(f"install -D -m 0755 /dev/null {plugin} && echo {encoded} | base64 -d > {plugin}")
     yield
     host.check_output("rm -r /root/.docker")
 

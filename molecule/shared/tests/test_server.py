@@ -41,13 +41,21 @@ def running_services(project: dict[str, t.Any], environment: dict[str, str]) -> 
     """The services of the default profiles."""
     active = {"weaviate", "postgresql", "collaboration"}
     services = project["services"].items()
-    return {name: service for name, service in services if not service.get("profiles") or active & {*service["profiles"]}}
+    return {
+        name: service for name, service in services if not service.get("profiles") or active & {*service["profiles"]}
+    }
 
 
 def test_engine_and_plugins_are_installed(host: t.Any) -> None:
     assert host.service("docker").is_running
     assert host.service("docker").is_enabled
-    for command in ("git --version", "curl --version", "gpg --version", "docker compose version", "docker buildx version"):
+    for command in (
+        "git --version",
+        "curl --version",
+        "gpg --version",
+        "docker compose version",
+        "docker buildx version",
+    ):
         host.check_output(command)
     options = json.loads(host.file("/etc/docker/daemon.json").content_string)
     assert options["log-opts"]["max-size"]
@@ -59,15 +67,15 @@ def test_checkout_is_exactly_the_tag(host: t.Any, server: Server) -> None:
     assert host.check_output(f"{git} status --porcelain --untracked-files=no") == ""
 
 
-@pytest.mark.parametrize("path", [f"{DOCKER_PATH}/.env", f"{DOCKER_PATH}/.env.applied", "/root/nginx/nginx-certbot.env"])
+@pytest.mark.parametrize(
+    "path", [f"{DOCKER_PATH}/.env", f"{DOCKER_PATH}/.env.applied", "/root/nginx/nginx-certbot.env"]
+)
 def test_files_with_secrets_are_roots_alone(host: t.Any, path: str) -> None:
     file = host.file(path)
     assert (file.user, file.group, file.mode) == ("root", "root", 0o600)
 
 
-def test_no_public_default_secret_is_left(
-    host: t.Any, project: dict[str, t.Any], environment: dict[str, str]
-) -> None:
+def test_no_public_default_secret_is_left(host: t.Any, project: dict[str, t.Any], environment: dict[str, str]) -> None:
     example = host.check_output(f"cat {DOCKER_PATH}/.env.example").splitlines()
     defaults = dict(line.split("=", 1) for line in example if "=" in line and not line.startswith("#"))
     public = {key: defaults[key] for key in secrets() if defaults.get(key)}
@@ -112,8 +120,12 @@ def test_only_ssh_and_the_edge_answer_another_host(server: Server, neighbour: t.
 
 
 def test_every_service_runs(host: t.Any, project: dict[str, t.Any], environment: dict[str, str]) -> None:
-    wanted = {name for name, service in running_services(project, environment).items() if service.get("restart") != "no"}
-    states = host.check_output(f"cd {DOCKER_PATH} && docker compose ps --all --format '{{{{.Service}}}} {{{{.State}}}}'")
+    wanted = {
+        name for name, service in running_services(project, environment).items() if service.get("restart") != "no"
+    }
+    states = host.check_output(
+        f"cd {DOCKER_PATH} && docker compose ps --all --format '{{{{.Service}}}} {{{{.State}}}}'"
+    )
     assert {line.split()[0] for line in states.splitlines() if line.endswith(" running")} == wanted
 
 
@@ -125,7 +137,9 @@ def test_processes_run_as_uid_1001(host: t.Any, service: str) -> None:
 def test_storage_is_owned_to_the_last_file_and_nothing_else_is(host: t.Any) -> None:
     assert host.check_output(f"find {STORAGE} ! -user 1001 -o ! -group 1001") == ""
     assert host.check_output(f"find {STORAGE}/privkeys -name private.pem")
-    assert host.check_output(f"find {DOCKER_PATH}/volumes/db {DOCKER_PATH}/volumes/redis -user 1001 -o -group 1001") == ""
+    assert (
+        host.check_output(f"find {DOCKER_PATH}/volumes/db {DOCKER_PATH}/volumes/redis -user 1001 -o -group 1001") == ""
+    )
     data = host.file(f"{DOCKER_PATH}/volumes/db/data/pgdata")
     assert (data.uid, data.mode) == (70, 0o700)
 

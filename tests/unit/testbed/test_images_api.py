@@ -135,7 +135,7 @@ def test_redirect_believes_proxies_only_when_told_to(
     respect: str, headers: dict[str, str], location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESPECT_XFORWARD_HEADERS_ENABLED", respect)
-    status, answered, _ = get(application("1.16.1"), "/v1", **headers)
+    status, answered, _body = get(application("1.16.1"), "/v1", **headers)
     assert (status, answered["Location"]) == (308, location)
 
 
@@ -180,7 +180,7 @@ def test_a_body_of_another_type_has_no_parts() -> None:
 
 
 def test_storage_failure_has_the_recorded_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deny(*_: object) -> None:
+    def deny(*_ignored: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setenv("OPENDAL_FS_ROOT", str(tmp_path))

@@ -289,7 +289,7 @@ def test_mounts_below_a_root_are_left_alone(tree: Path, workers: int) -> None:
         check = walk(tree, workers, apply=False)
         report = walk(tree, workers)
         for found in (check, report):
-            assert [path for path, _ in found.skipped_mounts.first()] == ["file", "other fs", "same fs"]
+            assert [path for path, _owner in found.skipped_mounts.first()] == ["file", "other fs", "same fs"]
         assert report.examined == report.changed == check.examined == check.wrong.total
         assert set(owners(outside).values()) == {(0, 0)}
         assert (tree / "other fs/x").stat().st_uid == 0

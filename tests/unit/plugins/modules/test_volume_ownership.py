@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -28,6 +30,21 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         with patch_module_args(arguments), pytest.raises(SystemExit):
             volume_ownership.main()
         return t.cast("dict[str, t.Any]", json.loads(capsys.readouterr().out))
+
+    return module
+
+
+@pytest.fixture
+def run_apart(tmp_path: Path) -> Run:
+    """Runs the module as a program: warnings are part of its result only outside the controller's process."""
+
+    def module(**options: t.Any) -> dict[str, t.Any]:
+        arguments = tmp_path / "arguments.json"
+        arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        command = [sys.executable, "-m", volume_ownership.__name__, str(arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        return t.cast("dict[str, t.Any]", json.loads(done.stdout))
 
     return module
 
@@ -134,13 +151,13 @@ def test_what_cannot_be_changed_fails_the_task_with_its_name(
 
 
 @root_only
-def test_stripped_privileges_and_foreign_links_are_warned_of(run: Run, tree: Path) -> None:
+def test_stripped_privileges_and_foreign_links_are_warned_of(run_apart: Run, tree: Path) -> None:
     (tree / "program").touch()
     (tree / "program").chmod(0o4755)
     (tree.parent / "foreign").touch()
     os.chown(tree.parent / "foreign", 99, 99)
     os.link(tree.parent / "foreign", tree / "link")
-    outcome = run(paths=[str(tree)], owner=UID)
+    outcome = run_apart(paths=[str(tree)], owner=UID)
     root = outcome["roots"][0]
     assert root["stripped"] == [{"path": f"{tree}/program", "lost": ["setuid"]}]
     assert root["skipped_hardlinks"] == [{"path": f"{tree}/link", "owner": 99, "group": 99}]

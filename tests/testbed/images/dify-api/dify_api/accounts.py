@@ -159,7 +159,7 @@ def sign(payload: dict[str, Any]) -> str:
 
 def verify(token: str) -> dict[str, Any] | None:
     """The payload of a token of ours that has not expired, or None."""
-    signed, _, claimed = token.rpartition(".")
+    signed, _dot, claimed = token.rpartition(".")
     if not signed or not hmac.compare_digest(signature(signed).encode(), claimed.encode()):
         return None
     body = signed.split(".")[1]

@@ -30,7 +30,7 @@ def parse(content_type: str, body: bytes) -> Iterator[Part]:
     if not isinstance(boundary, str):
         return
     for piece in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:-1]:
-        head, _, content = piece.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        head, _blank, content = piece.removeprefix(b"\r\n").partition(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         fields = {name.lower(): value for name, value in fields.items()}
         disposition = header(fields.get("content-disposition", ""), "Content-Disposition")
