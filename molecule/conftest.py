@@ -95,6 +95,40 @@ class Server:
         return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()), "X-CSRF-Token": csrf}
 
 
+class Run(t.NamedTuple):
+    """How a run of site.yml ended: exit code, message of the failed task, number of changed tasks."""
+
+    code: int
+    message: str
+    changed: int
+
+
+def run_site(variables: dict[str, t.Any]) -> Run:
+    """Runs site.yml on the scenario's host with these variables on top."""
+    ephemeral = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ephemeral / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".collections"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_FORCE_COLOR": "false",
+    }
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        *("-i", str(ephemeral / "inventory"), "-e", json.dumps(variables)),
+        str(PROJECT / "playbooks/site.yml"),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    results = [result for play in report["plays"] for task in play["tasks"] for result in task["hosts"].values()]
+    messages = []
+    for failed in (result for result in results if result.get("failed")):
+        messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
+    return Run(
+        done.returncode, "\n".join(map(str, messages)), sum(host["changed"] for host in report["stats"].values())
+    )
+
+
 def _read(path: Path) -> t.Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 

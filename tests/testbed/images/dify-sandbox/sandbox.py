@@ -35,6 +35,7 @@ def run(request: Request) -> Response:
         done = subprocess.run(
             ["python3", "-I", "-c", task.get("code", "")],
             capture_output=True,
+            check=False,
             cwd="/",
             group=UNPRIVILEGED,
             extra_groups=[],

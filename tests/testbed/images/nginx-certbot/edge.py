@@ -139,10 +139,10 @@ def renew() -> None:
     for name, domains in wanted.items():
         issue(name, domains)
     enable_configurations()
-    if subprocess.run(["nginx", "-t"]).returncode:
+    if subprocess.run(["nginx", "-t"], check=False).returncode:
         log("The configuration is invalid: nginx keeps the one it has.")
     else:
-        subprocess.run(["nginx", "-s", "reload"])
+        subprocess.run(["nginx", "-s", "reload"], check=False)
 
 
 def renew_forever(interval: float, wake: threading.Event) -> None:

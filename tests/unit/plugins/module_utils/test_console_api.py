@@ -468,8 +468,8 @@ def test_wrong_password_is_tried_once_only(version):
 
 
 def test_locked_account_is_told():
-    told = pytest.raises(api.ConsoleError, match="locked for 24 hours")
-    with Replay(recorded(NEW, "right password while locked", "POST", "login")) as replay, told:
+    replay = Replay(recorded(NEW, "right password while locked", "POST", "login"))
+    with replay, pytest.raises(api.ConsoleError, match="locked for 24 hours"):
         api.ConsoleClient(replay.url).sign_in("owner@example.com", SECRET, NEW)
     assert len(replay.asked) == 1
 

@@ -16,10 +16,11 @@ def client_address(request: Request) -> str:
     return request.header("X-Forwarded-For") or str(request.environ.get("REMOTE_ADDR", ""))
 
 
-def base_url(request: Request, environ: Mapping[str, str] = os.environ) -> str:
+def base_url(request: Request, environ: Mapping[str, str] | None = None) -> str:
     """Scheme and host that a redirect names; proxies are believed with RESPECT_XFORWARD_HEADERS_ENABLED only."""
     scheme = str(request.environ.get("wsgi.url_scheme", "http"))
     host = request.header("Host")
+    environ = os.environ if environ is None else environ
     if environ.get("RESPECT_XFORWARD_HEADERS_ENABLED", "false").lower() == "true":
         scheme = last(request.header("X-Forwarded-Proto")) or scheme
         if port := last(request.header("X-Forwarded-Port")):
