@@ -30,7 +30,7 @@ def _services(have: set[str]) -> None:
         standins.ensure(have)
 
 
-def up(hosts_only: bool) -> None:
+def up(hosts_only: bool, docker_repository: bool = False) -> None:
     """Everything that hosts need; what is there already is left alone."""
     engine.ensure()
     with engine.lock():
@@ -46,6 +46,9 @@ def up(hosts_only: bool) -> None:
         if not hosts_only:
             services.publish_domains(hosts.all_facts())
             services.acme_root()
+        if docker_repository and not services.upstream_mode():
+            images.ensure_docker_repository(have)
+            services.ensure(services.docker_repository())
     say("The testbed is up")
 
 
@@ -80,6 +83,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("up", help="engine, network, images and services")
     sub.add_argument("--hosts-only", action="store_true", help="no services: hosts alone")
+    sub.add_argument("--docker-repository", action="store_true", help="a stand-in for Docker's apt repository, too")
     sub = commands.add_parser("down", help="remove everything the testbed made")
     sub.add_argument("--images", action="store_true", help="the images, too")
     commands.add_parser("info", help="addresses and certificates as JSON")
@@ -100,7 +104,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(options: argparse.Namespace) -> int:
     if options.command == "up":
-        up(options.hosts_only)
+        up(options.hosts_only, options.docker_repository)
     elif options.command == "down":
         engine.ensure()
         with engine.lock(), step("Take the testbed down"):

@@ -19,7 +19,7 @@ from lab.engine import LABEL, NETWORK, PREFIX, docker
 from lab.run import TestbedError, run, say, step
 
 USER = "operator"
-RESERVED = ("registry", "git", "acme", "dns")
+RESERVED = ("registry", "git", "acme", "dns", "docker-repository")
 _ADDRESSES = [f"10.213.0.{number}" for number in range(10, 128)]
 _HOST, _IMAGE, _SYSTEM, _DOMAINS = (f"selfhost.dify.testbed.{key}" for key in ("host", "image", "os", "domains"))
 

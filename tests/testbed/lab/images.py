@@ -160,6 +160,10 @@ def _bootstrap(tag: str, system: System, lines: list[str], options: list[str]) -
     return made
 
 
+def docker_repository_tag() -> str:
+    return f"{PREFIX}-docker-repository:{content_hash(base_tag(DEFAULT_OS), TESTBED / 'aptrepo')}"
+
+
 def ensure_base(system_name: str, have: set[str]) -> None:
     """The base image of a distribution's release: bootstrapped on Debian, pulled elsewhere."""
     system, tag = SYSTEMS[system_name], base_tag(system_name)
@@ -187,6 +191,12 @@ def ensure_services(have: set[str]) -> None:
     """The image of the registry, the git server, the ACME server and its DNS; the base must be there."""
     if (tag := services_tag()) not in have:
         build(tag, TESTBED / "services", {"BASE": base_tag(DEFAULT_OS)})
+
+
+def ensure_docker_repository(have: set[str]) -> None:
+    """The image of the stand-in for Docker's apt repository; the base must be there."""
+    if (tag := docker_repository_tag()) not in have:
+        build(tag, TESTBED / "aptrepo", {"BASE": base_tag(DEFAULT_OS)})
 
 
 def ensure_repository(have: set[str]) -> None:

@@ -23,7 +23,7 @@ from lab import engine, hosts, images
 from lab.engine import LABEL, NETWORK, PREFIX, docker
 from lab.run import CACHE, TestbedError, step
 
-REGISTRY, GIT, ACME, DNS = (f"10.213.0.{number}" for number in (2, 3, 4, 5))
+REGISTRY, GIT, ACME, DNS, DOCKER_REPOSITORY = (f"10.213.0.{number}" for number in (2, 3, 4, 5, 6))
 REGISTRY_URL = f"http://{REGISTRY}:5000"
 REPO_URL = f"git://{GIT}/dify.git"
 ACME_DIRECTORY = f"https://{ACME}:14000/dir"
@@ -65,6 +65,12 @@ def git() -> Service:
         "git", GIT, images.repository_tag(),
         ["git", "daemon", "--reuseaddr", "--export-all", "--base-path=/srv/git", "/srv/git"],
     )  # fmt: skip
+
+
+def docker_repository() -> Service:
+    """The stand-in for Docker's apt repository, for hosts that install the engine from there."""
+    command = ["python3", "-m", "http.server", "--directory", "/srv/repository", "80"]
+    return Service("docker-repository", DOCKER_REPOSITORY, images.docker_repository_tag(), command)
 
 
 def dns() -> Service:
@@ -190,6 +196,9 @@ def info() -> dict[str, Any]:
     return {
         "registry_mirror": None if upstream_mode() else REGISTRY_URL,
         "repo_url": UPSTREAM_REPO_URL if upstream_mode() else REPO_URL,
+        "docker_repository_url": f"http://{DOCKER_REPOSITORY}"
+        if running("docker-repository") and not upstream_mode()
+        else "",
         "acme_directory": ACME_DIRECTORY,
         "acme_ca": str(acme_ca()),
         "acme_root": str(acme_root()),
