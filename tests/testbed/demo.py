@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lab import hosts
@@ -21,8 +23,9 @@ from lab.run import CACHE, CLONE, TESTBED, TestbedError, say
 HOST = "selfhost-dify-demo"
 DOMAIN = "dify.test"
 OWNER = "owner@dify.test"
-VERSION = "1.16.1"
-PASSWORD_FILE = "/root/.dify/owner_password"
+DEFAULTS = yaml.safe_load((CLONE / "roles/dify/defaults/main.yml").read_text(encoding="utf-8"))
+VERSION = DEFAULTS["dify_version"]
+PASSWORD_FILE = DEFAULTS["dify_admin_password_file"]
 DIRECTORY = CACHE / "demo"
 
 
@@ -134,7 +137,7 @@ def main() -> None:
         testbed("host", "destroy", HOST)
         if not json.loads(testbed("host", "list")):
             testbed("down")
-            say("Images stay for the next time; `tests/testbed/testbed.py down --images` removes them, too")
+            say("Images stay for the next time; `python3 tests/testbed/testbed.py down --images` removes them, too")
 
 
 if __name__ == "__main__":

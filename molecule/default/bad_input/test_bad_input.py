@@ -79,3 +79,19 @@ def test_an_old_compose_is_refused(fingerprint: t.Callable[[], list[str]]) -> No
     assert "2.18.1" in run.message
     assert "2.24.4" in run.message
     assert fingerprint() == before
+
+
+@pytest.fixture
+def local_edit(host: t.Any) -> t.Iterator[str]:
+    """A tracked file of the checkout that somebody edited."""
+    path = "/opt/dify/docker/nginx/proxy.conf.template"
+    host.check_output(f"cp --preserve {path} {path}.kept && echo '# edited' >> {path}")
+    yield path
+    host.check_output(f"mv {path}.kept {path}")
+
+
+def test_local_edits_are_refused_by_name_and_kept(local_edit: str, host: t.Any) -> None:
+    run = run_site({})
+    assert (run.code, run.changed) == (2, 0), run
+    assert "docker/nginx/proxy.conf.template" in run.message
+    assert host.file(local_edit).content_string.endswith("# edited\n")

@@ -81,10 +81,28 @@ def _answers() -> bool:
     return docker("info", check=False).returncode == 0
 
 
+_PID_FILES = {
+    "dockerd": Path("/var/run/docker.pid"),
+    "containerd": Path("/var/run/docker/containerd/containerd.pid"),
+}
+
+
+def _program(pid: str) -> str:
+    """The name of the process with this number, empty where there is none."""
+    try:
+        return (Path("/proc") / pid / "comm").read_text().strip() if pid.isdigit() else ""
+    except OSError:
+        return ""
+
+
 def _start() -> None:
     if Path("/proc/1/comm").read_text().strip() == "systemd":
         run(as_root("systemctl", "start", "docker"))
         return
+    # An engine that was killed leaves these; once its number belongs to another process, the next one would not start.
+    for name, path in _PID_FILES.items():
+        if path.exists() and _program(path.read_text().strip()) != name:
+            run(as_root("rm", "--force", str(path)))
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "dockerd.log").open("ab") as log:
         subprocess.Popen(as_root("dockerd"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -159,7 +177,7 @@ def private_key() -> Path:
     """The file with the private key that opens every target host."""
     networks = inspect("network", NETWORK)
     if not networks:
-        raise TestbedError(f"the network {NETWORK} does not exist: run `tests/testbed/testbed.py up`")
+        raise TestbedError(f"the network {NETWORK} does not exist: run `python3 tests/testbed/testbed.py up`")
     text = base64.b64decode(networks[0]["Labels"][KEY_LABEL])
     path = CACHE / "id_ed25519"
     if not path.exists() or path.read_bytes() != text:

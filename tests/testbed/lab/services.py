@@ -192,7 +192,7 @@ def publish_domains(all_hosts: Sequence[dict[str, Any]]) -> None:
 def info() -> dict[str, Any]:
     """What a playbook needs to know of the testbed."""
     if not running("acme"):
-        raise TestbedError("the testbed is not up: run `tests/testbed/testbed.py up`")
+        raise TestbedError("the testbed is not up: run `python3 tests/testbed/testbed.py up`")
     return {
         "registry_mirror": None if upstream_mode() else REGISTRY_URL,
         "repo_url": UPSTREAM_REPO_URL if upstream_mode() else REPO_URL,
