@@ -167,7 +167,7 @@ def test_compose_project() -> None:
     assert service["image"] == "docker.io/jonasal/nginx-certbot:6.2.0-nginx1.31.2"
     assert service["container_name"] == "nginx-certbot"
     assert service["network_mode"] == "host"
-    assert service["restart"] == "unless-stopped"
+    assert service["restart"] == "always"
     assert "nginx_secrets:/etc/letsencrypt" in service["volumes"]
     assert "/data/nginx/user_conf.d:/etc/nginx/user_conf.d:ro" in service["volumes"]
     assert project["volumes"] == {"nginx_secrets": {"name": "nginx_secrets"}}
