@@ -33,3 +33,20 @@ def override(config: t.Mapping[str, t.Any], address: str = "127.0.0.1") -> str:
                 entry += "/" + port["protocol"]
             services.append("      - {0}".format(json.dumps(entry)))
     return "\n".join(["services:", *services] if services else ["services: {}"]) + "\n"
+
+
+def volume_owners(config: t.Mapping[str, t.Any], owners: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """The directories of the host that must belong to somebody, each once.
+
+    ``config``: the resolved project, with the services that are to run. ``owners``: for a directory inside a
+    service's container (``service``, ``target``), who writes there (``owner``, ``group``). A service that does not run
+    needs nothing; a named volume takes its owner from its image. Returns ``path`` with all of that, and the
+    service's ``image``.
+    """
+    found: dict[str, dict[str, t.Any]] = {}
+    for row in owners:
+        service = config.get("services", {}).get(row["service"], {})
+        for volume in service.get("volumes") or []:
+            if volume["type"] == "bind" and volume["target"] == row["target"]:
+                found.setdefault(volume["source"], {"path": volume["source"], "image": service["image"], **row})
+    return list(found.values())

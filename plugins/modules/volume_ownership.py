@@ -264,19 +264,17 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.selfhost.dify.plugins.module_utils._ownership import (
     NO_ID,
     OwnershipError,
-    Policy,
-    Report,
     check_mapped,
     compile_globs,
     create_root,
     host_id,
     is_below,
     open_root,
-    own_tree,
     printable,
     resolve_id,
     resolve_root,
 )
+from ansible_collections.selfhost.dify.plugins.module_utils._ownership_walk import Policy, Report, own_tree
 
 # Keys of a dictionary in C(paths); those but the path stand for the options of the same names.
 ROOT_SPEC: dict[str, dict[str, t.Any]] = {

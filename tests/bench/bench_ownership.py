@@ -19,26 +19,39 @@ import subprocess
 import sys
 import time
 import typing as t
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNERS = (54321, 54322)
+PYTHON = "/usr/bin/python3"
+PAYLOADS = ROOT / ".cache/bench/modules"
 # What runs on a target: the walker in the system's own Python, with nothing but the standard library.
 WALKER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from ansible_collections.selfhost.dify.plugins.module_utils import _ownership as own
+from ansible_collections.selfhost.dify.plugins.module_utils import _ownership as own, _ownership_walk as walk
 root, owner, check = sys.argv[2], int(sys.argv[3]), sys.argv[4] == "check"
-report = own.own_tree(own.open_root(root), root, own.Policy(owner, owner, not check, workers=int(sys.argv[5])))
+report = walk.own_tree(own.open_root(root), root, walk.Policy(owner, owner, not check, workers=int(sys.argv[5])))
 print(report.examined, report.wrong.total, report.changed, report.failed.total)
 """
-# A module as it runs on a target, without what the controller and the connection take.
-MODULE = """
-import importlib, json, sys
-sys.path.insert(0, sys.argv[1])
-from ansible.module_utils.testing import patch_module_args
-with patch_module_args(json.loads(sys.argv[3])):
-    importlib.import_module(sys.argv[2]).main()
+# Writes a module as Ansible sends it to a target. In a process of its own: a big one would blur its children's memory.
+PAYLOAD = """
+import json, pathlib, sys
+from ansible.executor.module_common import modify_module
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader, module_loader
+from ansible.template import Templar
+collections, python, file, module, arguments = sys.argv[1:]
+init_plugin_loader([collections])
+built = modify_module(
+    module_name=module,
+    module_path=module_loader.find_plugin_with_context(module).plugin_resolved_path,
+    module_args=json.loads(arguments),
+    templar=Templar(DataLoader()),
+    task_vars={"ansible_python_interpreter": python},
+)
+pathlib.Path(file).write_bytes(built.b_module_data)
 """
 
 
@@ -124,22 +137,28 @@ def grown(directory: Path, name: str) -> Path:
 # --- candidates ------------------------------------------------------------------------------------------------------
 
 
-def walker(root: Path, owner: int, workers: int = 0, python: str = "/usr/bin/python3") -> list[str]:
-    return [python, "-c", WALKER, str(ROOT / ".collections"), str(root), str(owner), "run", str(workers)]
+def walker(root: Path, owner: int, workers: int = 0) -> list[str]:
+    return [PYTHON, "-c", WALKER, str(ROOT / ".collections"), str(root), str(owner), "run", str(workers)]
 
 
-def ansible_module(module: str, arguments: dict[str, t.Any]) -> list[str]:
-    return [sys.executable, "-c", MODULE, str(ROOT / ".collections"), module, json.dumps(arguments)]
+@functools.cache
+def payload(module: str, arguments: str) -> list[str]:
+    """A module as Ansible sends it to a target, to be run by the system's own Python."""
+    PAYLOADS.mkdir(parents=True, exist_ok=True)
+    file = PAYLOADS / f"{module}-{zlib.crc32(arguments.encode()):x}"
+    command = [sys.executable, "-c", PAYLOAD, str(ROOT / ".collections"), PYTHON, str(file), module, arguments]
+    subprocess.run(command, check=True)
+    return [PYTHON, str(file)]
 
 
 def whole_module(root: Path, owner: int) -> list[str]:
     options = {"paths": [str(root)], "owner": str(owner), "group": str(owner)}
-    return ansible_module("ansible_collections.selfhost.dify.plugins.modules.volume_ownership", options)
+    return payload("selfhost.dify.volume_ownership", json.dumps(options))
 
 
 def builtin_file(root: Path, owner: int) -> list[str]:
     options = {"path": str(root), "state": "directory", "recurse": True, "follow": False}
-    return ansible_module("ansible.modules.file", {**options, "owner": str(owner), "group": str(owner)})
+    return payload("ansible.builtin.file", json.dumps({**options, "owner": str(owner), "group": str(owner)}))
 
 
 CHOWN = "chown -R -h"
@@ -149,7 +168,7 @@ CANDIDATES: dict[str, t.Callable[[Path, int], list[str]]] = {
     "walker, 1 process": functools.partial(walker, workers=1),
     CHOWN: lambda root, owner: ["chown", "-R", "-h", f"{owner}:{owner}", str(root)],
     "find -exec chown": lambda root, owner: ["find", str(root), "-exec", "chown", "-h", f"{owner}:{owner}", "{}", "+"],
-    PING: lambda root, owner: ansible_module("ansible.modules.ping", {}),
+    PING: lambda root, owner: payload("ansible.builtin.ping", "{}"),
     "whole module": whole_module,
     "ansible.builtin.file": builtin_file,
 }

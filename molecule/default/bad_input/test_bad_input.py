@@ -10,7 +10,7 @@ import json
 import typing as t
 
 import pytest
-from conftest import run_site
+from conftest import Server, run_site
 
 # Everything a run could touch: packages, files with their owners and contents, containers with their starts.
 FINGERPRINT = r"""
@@ -95,3 +95,24 @@ def test_local_edits_are_refused_by_name_and_kept(local_edit: str, host: t.Any) 
     assert (run.code, run.changed) == (2, 0), run
     assert "docker/nginx/proxy.conf.template" in run.message
     assert host.file(local_edit).content_string.endswith("# edited\n")
+
+
+@pytest.fixture
+def foreign_image(host: t.Any, server: Server) -> t.Iterator[str]:
+    """The API's image rebuilt by somebody who prefers another user."""
+    image = f"langgenius/dify-api:{server.version}"
+    host.check_output(f"docker tag {image} kept")
+    host.check_output(f"printf 'FROM kept\\nUSER 1002:1003\\n' | docker build --tag {image} -")
+    yield image
+    host.check_output(f"docker tag kept {image} && docker image rm kept")
+
+
+def test_an_image_that_runs_as_somebody_else_is_refused(
+    foreign_image: str, fingerprint: t.Callable[[], list[str]]
+) -> None:
+    before = fingerprint()
+    run = run_site({})
+    assert (run.code, run.changed) == (2, 0), run
+    assert f"{foreign_image}, which service api would run, runs as 1002:1003" in run.message
+    assert "/opt/dify/docker/volumes/app/storage has to belong to 1001:1001" in run.message
+    assert fingerprint() == before

@@ -37,3 +37,29 @@ def test_every_public_port_moves_to_loopback_and_nothing_else_is_named() -> None
 
 def test_a_project_without_public_ports_needs_no_override() -> None:
     assert _compose.override({"services": {"api": {}}}) == "services: {}\n"
+
+
+OWNERS = [
+    {"service": "api", "target": "/app/api/storage", "owner": 1001, "group": 1001},
+    {"service": "opensearch", "target": "/usr/share/opensearch/data", "owner": 1000, "group": 1000},
+]
+STORAGE = {"type": "bind", "source": "/data/storage", "target": "/app/api/storage"}
+
+
+def test_owners_follow_the_services_that_run_to_the_directories_they_mount() -> None:
+    busybox = {"image": "busybox:latest", "volumes": [STORAGE]}
+    named = {"type": "volume", "source": "data", "target": "/usr/share/opensearch/data"}
+    config = {
+        "services": {
+            "init_permissions": busybox,
+            "api": {"image": "langgenius/dify-api:1.16.1", "volumes": [{**STORAGE, "target": "/other"}, STORAGE]},
+            "web": {"image": "langgenius/dify-web:1.16.1", "volumes": None},
+            "opensearch": {"image": "opensearchproject/opensearch:latest", "volumes": [named]},
+        }
+    }
+    storage = {**OWNERS[0], "path": "/data/storage", "image": "langgenius/dify-api:1.16.1"}
+    assert _compose.volume_owners(config, OWNERS) == [storage]
+    config["services"]["opensearch"]["volumes"] = [{**named, "type": "bind", "source": "/data/opensearch"}]
+    assert [row["path"] for row in _compose.volume_owners(config, OWNERS)] == ["/data/storage", "/data/opensearch"]
+    del config["services"]["api"]
+    assert [row["owner"] for row in _compose.volume_owners(config, OWNERS)] == [1000]

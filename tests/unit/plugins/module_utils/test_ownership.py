@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.selfhost.dify.plugins.module_utils import _ownership as own
+from ansible_collections.selfhost.dify.plugins.module_utils import _ownership_walk as walker
 
 
 @pytest.mark.parametrize(
@@ -168,9 +169,9 @@ def test_mounts_below_a_root_are_found_by_name() -> None:
         "32 30 0:30 /x /data/a/b rw - ext4 /dev/vdb rw\n"
         "33 22 0:33 / /database rw - tmpfs tmpfs rw\n"
     )
-    assert own.mount_names(info, "/data") == {"with space", "b"}
-    assert own.mount_names(info, "/data/a") == {"b"}
-    assert own.mount_names(info, "/data/c") == frozenset()
+    assert walker.mount_names(info, "/data") == {"with space", "b"}
+    assert walker.mount_names(info, "/data/a") == {"b"}
+    assert walker.mount_names(info, "/data/c") == frozenset()
 
 
 def test_paths_can_be_shown_whatever_they_are_named() -> None:
@@ -182,7 +183,7 @@ def test_paths_can_be_shown_whatever_they_are_named() -> None:
 
 def test_findings_keep_the_first_whatever_order_they_come_in() -> None:
     places = [(depth, f"{depth}/{name}", "x") for depth in range(5) for name in range(9)]
-    forward, backward = own.Findings(20), own.Findings(20)
+    forward, backward = walker.Findings(20), walker.Findings(20)
     for place in places:
         forward.keep(*place)
     for place in reversed(places):

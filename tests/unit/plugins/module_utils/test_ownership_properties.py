@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 from ansible_collections.selfhost.dify.plugins.module_utils import _ownership as own
+from ansible_collections.selfhost.dify.plugins.module_utils import _ownership_walk as walker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,11 +82,11 @@ def changes(root: bytes) -> dict[bytes, int]:
     return {path: entry.st_ctime_ns for path, entry in entries(root).items()}
 
 
-def walk(root: bytes, **policy: t.Any) -> own.Report:
+def walk(root: bytes, **policy: t.Any) -> walker.Report:
     path = os.fsdecode(root)
     fd = own.open_root(path)
     try:
-        return own.own_tree(fd, path, own.Policy(*TARGET, **policy))
+        return walker.own_tree(fd, path, walker.Policy(*TARGET, **policy))
     finally:
         os.close(fd)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.selfhost.dify.plugins.module_utils import _ownership as own
+from ansible_collections.selfhost.dify.plugins.module_utils import _ownership_walk as walker
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
@@ -33,15 +34,15 @@ RENAME_EXCHANGE = 2
 def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     if request.param == "alone":
         return 1
-    monkeypatch.setattr(own, "FORK_AFTER", 0)
-    monkeypatch.setattr(own, "BIG_DIRECTORY", 8192)
+    monkeypatch.setattr(walker, "FORK_AFTER", 0)
+    monkeypatch.setattr(walker, "BIG_DIRECTORY", 8192)
     return 2
 
 
-def walk(root: Path, uid: int, workers: int, apply: bool = True) -> own.Report:
+def walk(root: Path, uid: int, workers: int, apply: bool = True) -> walker.Report:
     fd = own.open_root(str(root))
     try:
-        return own.own_tree(fd, str(root), own.Policy(uid, uid, apply, workers=workers))
+        return walker.own_tree(fd, str(root), walker.Policy(uid, uid, apply, workers=workers))
     finally:
         os.close(fd)
 
@@ -199,15 +200,15 @@ def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path, workers: 
 
 def test_a_helper_that_dies_fails_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grow(tmp_path / "tree", 4, 4)
-    monkeypatch.setattr(own, "FORK_AFTER", 0)
-    own_entry = own.Walker._own
+    monkeypatch.setattr(walker, "FORK_AFTER", 0)
+    own_entry = walker.Walker._own
 
-    def die(walker: own.Walker, node: t.Any, name: str, found: os.stat_result) -> None:
+    def die(walker: walker.Walker, node: t.Any, name: str, found: os.stat_result) -> None:
         if name == "f3":
             os.kill(os.getpid(), signal.SIGKILL)
         own_entry(walker, node, name, found)
 
-    monkeypatch.setattr(own.Walker, "_own", die)
+    monkeypatch.setattr(walker.Walker, "_own", die)
     with pytest.raises(own.OwnershipError, match=r"a helper process died.*run the task again"):
         walk(tmp_path / "tree", TARGETS[0], 3)
     assert (tmp_path / "tree").stat().st_uid == 0

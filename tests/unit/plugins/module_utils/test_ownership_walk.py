@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.selfhost.dify.plugins.module_utils import _ownership as own
+from ansible_collections.selfhost.dify.plugins.module_utils import _ownership_walk as walker
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
@@ -33,16 +34,18 @@ def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Small trees are walked by one process; lowered limits make helpers share even those, and split any directory."""
     if request.param == "alone":
         return 1
-    monkeypatch.setattr(own, "FORK_AFTER", 0)
-    monkeypatch.setattr(own, "BIG_DIRECTORY", 0)
-    monkeypatch.setattr(own, "CHUNK", 3)
+    monkeypatch.setattr(walker, "FORK_AFTER", 0)
+    monkeypatch.setattr(walker, "BIG_DIRECTORY", 0)
+    monkeypatch.setattr(walker, "CHUNK", 3)
     return 3
 
 
-def walk(root: Path, workers: int = 1, apply: bool = True, uid: int = UID, gid: int = GID, **more: t.Any) -> own.Report:
+def walk(
+    root: Path, workers: int = 1, apply: bool = True, uid: int = UID, gid: int = GID, **more: t.Any
+) -> walker.Report:
     fd = own.open_root(str(root))
     try:
-        return own.own_tree(fd, str(root), own.Policy(uid, gid, apply, workers=workers, **more))
+        return walker.own_tree(fd, str(root), walker.Policy(uid, gid, apply, workers=workers, **more))
     finally:
         os.close(fd)
 
@@ -57,7 +60,7 @@ def owners(root: Path) -> Owners:
     return {path: (entry.st_uid, entry.st_gid) for path, entry in found.items()}
 
 
-def wrong(report: own.Report) -> list[str]:
+def wrong(report: walker.Report) -> list[str]:
     return [path for path, _detail in report.wrong.first()]
 
 
@@ -125,8 +128,8 @@ def test_the_first_wrong_entries_do_not_depend_on_who_finds_them(
         (tmp_path / f"t/{number % 7}/{number % 11}").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"t/{number % 7}/{number % 11}/{number}").touch()
     alone = walk(tmp_path / "t", apply=False)
-    monkeypatch.setattr(own, "FORK_AFTER", 0)
-    monkeypatch.setattr(own, "BIG_DIRECTORY", 0)
+    monkeypatch.setattr(walker, "FORK_AFTER", 0)
+    monkeypatch.setattr(walker, "BIG_DIRECTORY", 0)
     for workers in (2, 5):
         together = walk(tmp_path / "t", workers, apply=False)
         assert together.wrong.first() == alone.wrong.first()
@@ -241,8 +244,8 @@ def test_a_file_with_several_names_counts_once(tree: Path, workers: int) -> None
 
 
 def test_without_the_kernels_protection_no_link_is_trusted(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = own._read
-    monkeypatch.setattr(own, "_read", lambda path: "0\n" if path.endswith("protected_hardlinks") else read(path))
+    read = walker._read
+    monkeypatch.setattr(walker, "_read", lambda path: "0\n" if path.endswith("protected_hardlinks") else read(path))
     os.link(tree.parent / "outside/secret", tree / "a/linked")
     report = walk(tree)
     assert (tree.parent / "outside/secret").stat().st_uid == 0
@@ -254,7 +257,7 @@ def test_the_root_comes_last_so_that_an_interrupted_run_is_finished(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.link(tree / "d/g", tree.parent / "elsewhere")
-    monkeypatch.setattr(own.Walker, "own_root", lambda self: sys.exit(1))
+    monkeypatch.setattr(walker.Walker, "own_root", lambda self: sys.exit(1))
     with pytest.raises(SystemExit):
         walk(tree)
     os.lchown(tree / "d/g", 0, 0)
@@ -419,7 +422,7 @@ def deep(tmp_path: Path) -> t.Iterator[t.Callable[[int, int], Path]]:
 def test_a_chain_of_ten_thousand_directories(
     deep: t.Callable[[int, int], Path], workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own, "BIG_DIRECTORY", 2**20)
+    monkeypatch.setattr(walker, "BIG_DIRECTORY", 2**20)
     root = deep(10_000, 0)
     report = walk(root, workers)
     assert (report.examined, report.changed, report.failed.total) == (20_001, 20_001, 0)
@@ -464,7 +467,7 @@ def test_one_directory_with_very_many_entries(tmp_path: Path) -> None:
     for number in range(30_000):
         os.mknod(f"a-rather-long-name-{number:08}", dir_fd=fd)
     os.close(fd)
-    if root.stat().st_size < own.BIG_DIRECTORY:
+    if root.stat().st_size < walker.BIG_DIRECTORY:
         pytest.skip("this file system does not tell how big a directory is")
     report = walk(root, workers=2)
     assert (report.examined, report.changed) == (30_001, 30_001)
