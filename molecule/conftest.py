@@ -96,37 +96,60 @@ class Server:
 
 
 class Run(t.NamedTuple):
-    """How a run of site.yml ended: exit code, message of the failed task, number of changed tasks."""
+    """How site.yml ended for a host: whether it failed, the failed task's message, the number of changed tasks."""
 
-    code: int
+    failed: bool
     message: str
     changed: int
 
 
 def run_site(variables: dict[str, t.Any]) -> Run:
     """Runs site.yml on the scenario's host with these variables on top."""
-    ephemeral = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-    environment = {
+    return next(iter(_run_site("-i", str(_ephemeral() / "inventory"), "-e", json.dumps(variables)).values()))
+
+
+def run_site_at_once(cases: dict[str, dict[str, t.Any]], directory: Path) -> dict[str, Run]:
+    """Runs site.yml once for several sets of variables, each as a host of its own name that is the scenario's host."""
+    name = _read(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]))[0]["instance"]
+    command = [_tool("ansible-inventory"), "-i", str(_ephemeral() / "inventory"), "--host", name]
+    host = json.loads(subprocess.run(command, env=_environment(), capture_output=True, check=True).stdout)
+    inventory = directory / "inventory.json"
+    hosts = {case: {**host, **variables} for case, variables in cases.items()}
+    inventory.write_text(json.dumps({"dify": {"hosts": hosts}}), encoding="utf-8")
+    return _run_site("-i", str(inventory), "--forks", "8")
+
+
+def _ephemeral() -> Path:
+    return Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _environment() -> dict[str, str]:
+    return {
         **os.environ,
-        "ANSIBLE_CONFIG": str(ephemeral / "ansible.cfg"),
+        "ANSIBLE_CONFIG": str(_ephemeral() / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".collections"),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
         "ANSIBLE_FORCE_COLOR": "false",
     }
-    command = [
-        str(Path(sys.executable).parent / "ansible-playbook"),
-        *("-i", str(ephemeral / "inventory"), "-e", json.dumps(variables)),
-        str(PROJECT / "playbooks/site.yml"),
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _run_site(*arguments: str) -> dict[str, Run]:
+    command = [_tool("ansible-playbook"), *arguments, str(PROJECT / "playbooks/site.yml")]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=900, check=False)
     report = json.loads(done.stdout[done.stdout.index("{") :])
-    results = [result for play in report["plays"] for task in play["tasks"] for result in task["hosts"].values()]
-    messages = []
-    for failed in (result for result in results if result.get("failed")):
-        messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
-    return Run(
-        done.returncode, "\n".join(map(str, messages)), sum(host["changed"] for host in report["stats"].values())
-    )
+    runs = {}
+    for host, stats in report["stats"].items():
+        results = [task["hosts"].get(host, {}) for play in report["plays"] for task in play["tasks"]]
+        messages: list[str] = []
+        for failed in (result for result in results if result.get("failed")):
+            messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
+        broken = bool(stats["failures"] or stats["unreachable"])
+        runs[host] = Run(broken, "\n".join(map(str, messages)), stats["changed"])
+    return runs
 
 
 def _read(path: Path) -> t.Any:
