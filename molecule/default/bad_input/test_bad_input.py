@@ -40,6 +40,8 @@ CASES = {
     "owned setting": Case({"dify_env": {"EXPOSE_NGINX_PORT": "0.0.0.0:80"}}, "set dify_http_port instead"),
     "port in use": Case({"dify_http_port": 22}, "dify_http_port is 22, but that port is held by sshd", bare=True),
     "port twice": Case({"dify_http_port": 5003}, "expected three different port numbers"),
+    "public port": Case({"dify_public_port": 70000}, 'dify_public_port is "70000", expected a whole number from 1 to'),
+    "upload limit": Case({"dify_upload_max_mb": "100M"}, 'dify_upload_max_mb is "100M", expected a whole number'),
     "domain missing": Case({"dify_domain": ""}, 'dify_domain is ""'),
     "domain malformed": Case({"dify_domain": "https://dify.example.com/"}, 'dify_domain is "https://', bare=True),
     "weak password": Case({"dify_admin_password": "onlyletters"}, "digit", bare=True),

@@ -59,21 +59,22 @@ def test_a_websocket_upgrades_and_echoes(server: Server) -> None:
     connection.close()
 
 
-def upload(server: Server, session: dict[str, str], size: int) -> int:
-    """Uploads a film of so many bytes through the edge; returns the status. Dify accepts films up to 100 MB."""
-    disposition = b'Content-Disposition: form-data; name="file"; filename="big.mp4"'
-    head = b"\r\n".join([b"--boundary", disposition, b"Content-Type: video/mp4", b"", b""])
-    body = head + b"x" * size + b"\r\n--boundary--\r\n"
+def upload(server: Server, session: dict[str, str], size: int, name: str, kind: str) -> int:
+    """Uploads a file of so many megabytes through the edge; returns the status."""
+    disposition = f'Content-Disposition: form-data; name="file"; filename="{name}"'
+    head = f"--boundary\r\n{disposition}\r\nContent-Type: {kind}\r\n\r\n".encode()
+    body = head + b"x" * (size * 1024 * 1024) + b"\r\n--boundary--\r\n"
     headers = {**session, "Content-Type": "multipart/form-data; boundary=boundary"}
     return server.request("POST", "/console/api/files/upload", body, headers).status
 
 
-def test_an_upload_below_the_limit_passes(server: Server, session: dict[str, str]) -> None:
-    assert upload(server, session, 99 * 1024 * 1024) == 201
+@pytest.mark.parametrize(("name", "kind"), [("film.mp4", "video/mp4"), ("book.pdf", "application/pdf")])
+def test_an_upload_at_the_limit_passes(name: str, kind: str, server: Server, session: dict[str, str]) -> None:
+    assert upload(server, session, 100, name, kind) == 201
 
 
 def test_an_upload_above_the_limit_is_refused(server: Server, session: dict[str, str]) -> None:
     # nginx may close the connection while the body is still being sent
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        assert upload(server, session, 101 * 1024 * 1024) == 413
+        assert upload(server, session, 102, "film.mp4", "video/mp4") == 413
     assert server.request("GET", "/console/api/ping").status == 200

@@ -139,7 +139,7 @@ def test_only_named_paths_upgrade() -> None:
 
 def test_port_and_body_limit_follow_the_collection() -> None:
     server = site(dify_http_port=8300, dify_upload_max_mb=250)
-    assert settings(server)["client_max_body_size"] == [["250m"]]
+    assert settings(server)["client_max_body_size"] == [["251m"]]
     upstreams = [settings(location)["proxy_pass"] for location in blocks(server, "location")]
     assert upstreams == [[["http://127.0.0.1:8300"]]] * 2
 
