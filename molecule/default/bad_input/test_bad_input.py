@@ -16,7 +16,8 @@ from conftest import Run, Server, run_site, run_site_at_once
 FINGERPRINT = r"""
 dpkg-query --show | sha256sum
 find /etc/apt /etc/docker /opt /root /data -xdev \
-  \( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' -o -path /opt/dify/.git/index \) -prune \
+  \( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' -o -path /opt/dify/.git/index \
+     -o -path /opt/dify/.git/FETCH_HEAD \) -prune \
   -o ! -path /root ! -path /opt/dify/.git -printf '%p %u %g %m %s %T@\n' | sort
 find /tmp /var/tmp -name 'dify-*'
 docker ps --all --no-trunc --format '{{.ID}} {{.Names}}' 2>/dev/null | sort
@@ -47,16 +48,16 @@ CASES = {
     "mapping as a value": Case({"dify_env": {"LOG_LEVEL": {"a": 1}}}, "LOG_LEVEL cannot be written: expected text"),
     "control character": Case({"dify_env": {"LOG_TZ": "U\u0007TC"}}, "control character"),
     "malformed name": Case({"dify_env": {"LOG-LEVEL": "INFO"}}, "dify_env holds LOG-LEVEL, expected names of Dify's"),
-    "settings as a list": Case({"dify_env": ["LOG_LEVEL=INFO"]}, "dify_env holds a list, expected names of"),
+    "settings as a list": Case({"dify_env": ["LOG_LEVEL=INFO"]}, "argument 'dify_env' is of type list"),
     "owned port": Case({"dify_env": {"EXPOSE_NGINX_PORT": "0.0.0.0:80"}}, "set dify_http_port instead"),
     "owned project": Case({"dify_env": {"COMPOSE_PROJECT_NAME": "x"}}, "set dify_project_name instead"),
     "unknown names as text": Case({"dify_env_allow_unknown": "MINE"}, "dify_env_allow_unknown is "),
     "port in use": Case({"dify_http_port": 22}, "dify_http_port is 22, but that port is held by sshd", bare=True),
     "port twice": Case({"dify_http_port": 5003}, "expected three different port numbers"),
-    "port as a word": Case({"dify_http_port": "http"}, "expected three different port numbers"),
+    "port as a word": Case({"dify_http_port": "http"}, "argument 'dify_http_port' is of type str"),
     "public port": Case({"dify_public_port": 70000}, "dify_public_port is 70000, expected a port number"),
-    "upload limit": Case({"dify_upload_max_mb": "100M"}, 'dify_upload_max_mb is "100M", expected a whole number'),
-    "timeout": Case({"dify_start_timeout": "10m"}, 'dify_start_timeout is "10m", expected a whole number of seconds'),
+    "upload limit": Case({"dify_upload_max_mb": "100M"}, "argument 'dify_upload_max_mb' is of type str"),
+    "timeout": Case({"dify_start_timeout": 0}, "dify_start_timeout is 0, expected 1 or more seconds"),
     "path relative": Case({"dify_path": "dify"}, 'dify_path is "dify", expected an absolute path'),
     "path of the system": Case({"dify_path": "/opt"}, 'dify_path is "/opt", expected an absolute path'),
     "project name": Case({"dify_project_name": "Our Dify"}, 'dify_project_name is "Our Dify", expected lower-case'),
@@ -71,7 +72,9 @@ CASES = {
     "edge upstream": Case({"nginx_certbot_upstream": "localhost"}, 'nginx_certbot_upstream is "localhost", but scheme'),
     "plain ACME": Case({"nginx_certbot_acme_directory": "http://ca/"}, "nginx_certbot_acme_directory is "),
     "daemon options": Case({"docker_daemon_options": "log-driver"}, "docker_daemon_options"),
-    "package source": Case({"docker_package_source": "snap"}, 'docker_package_source is "snap", but'),
+    "package source": Case(
+        {"docker_package_source": "snap"}, "docker_package_source must be one of: docker, distribution"
+    ),
 }
 
 
