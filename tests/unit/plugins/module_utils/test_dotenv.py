@@ -24,39 +24,60 @@ LOG_DATEFORMAT=%Y-%m-%d %H:%M:%S
 # Profiles
 COMPOSE_PROFILES=${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql}
 """
-KNOWN = {*_dotenv.assignments(EXAMPLE), "SMTP_PASSWORD", "VECTOR_STORE", "DB_TYPE"}
 SECRETS = [
-    _dotenv.Secret("SECRET_KEY", {}, 48, "alphanumeric", ""),
-    _dotenv.Secret("REDIS_PASSWORD", {"CELERY_BROKER_URL": "redis://:{}@redis:6379/1"}, 32, "alphanumeric", ""),
-    _dotenv.Secret("NOT_IN_THIS_RELEASE", {}, 32, "alphanumeric", ""),
+    _dotenv.Secret("SECRET_KEY"),
+    _dotenv.Secret("REDIS_PASSWORD", {"CELERY_BROKER_URL": "redis://:{}@redis:6379/1"}, 32),
+    _dotenv.Secret("NOT_IN_THIS_RELEASE"),
 ]
 
 
+def release(example: str = EXAMPLE, **implicit: str) -> _dotenv.Release:
+    """A release with that example, and settings its Compose file interpolates."""
+    defaults = {key: _dotenv.unquote(raw) for key, raw in _dotenv.assignments(example).items()}
+    return _dotenv.Release(example, defaults, {"SMTP_PASSWORD": "", "VECTOR_STORE": "", "DB_TYPE": "", **implicit}, [])
+
+
+RELEASE = release()
+
+
+def merge(
+    values: dict[str, str] | None = None,
+    secrets: list[_dotenv.Secret] | None = None,
+    current: str | None = None,
+    applied: str | None = None,
+    drift: str = "keep",
+    example: str = EXAMPLE,
+) -> _dotenv.Merge:
+    """On a host where a server has run whenever it has a file."""
+    host = _dotenv.Host(current, applied, {}, current is not None)
+    return _dotenv.merge(release(example), values or {}, secrets or [], host, drift=drift)
+
+
 def test_a_file_that_changes_nothing_is_reproduced_but_for_the_header() -> None:
-    merged = _dotenv.merge(EXAMPLE, {}, [], KNOWN)
+    merged = merge()
     assert merged.text == _dotenv.HEADER + "\n" + EXAMPLE
 
 
 def test_secrets_are_generated_once_and_agree() -> None:
-    first = _dotenv.merge(EXAMPLE, {}, SECRETS, KNOWN)
+    first = merge({}, SECRETS)
     assert first.generated == ["SECRET_KEY", "REDIS_PASSWORD"]
     assert "NOT_IN_THIS_RELEASE" not in first.values
     assert first.values["CELERY_BROKER_URL"] == f"redis://:{first.values['REDIS_PASSWORD']}@redis:6379/1"
     assert "difyai123456" not in first.text
-    second = _dotenv.merge(EXAMPLE, {}, SECRETS, KNOWN, first.text, first.memory)
+    second = merge({}, SECRETS, first.text, first.memory)
     assert second.text == first.text
-    assert second.generated == second.drifted == second.kept == second.public == []
+    assert second.generated == second.drifted == second.unknown == second.public == []
 
 
 def test_an_operators_secret_reaches_the_settings_made_from_it() -> None:
-    merged = _dotenv.merge(EXAMPLE, {"REDIS_PASSWORD": "MyOwn1"}, SECRETS, KNOWN)
+    merged = merge({"REDIS_PASSWORD": "MyOwn1"}, SECRETS)
     assert merged.values["CELERY_BROKER_URL"] == "redis://:MyOwn1@redis:6379/1"
 
 
 def test_a_running_servers_secrets_are_adopted_and_public_ones_reported() -> None:
     current = EXAMPLE.replace("SECRET_KEY=public-default", "SECRET_KEY=").replace("REDIS_PASSWORD=difyai123456\n", "")
     secrets = [SECRETS[0]._replace(fallback="from-storage"), SECRETS[1]]
-    merged = _dotenv.merge(EXAMPLE, {}, secrets, KNOWN, current, None)
+    merged = merge({}, secrets, current, None)
     assert merged.values["SECRET_KEY"] == "from-storage"
     assert merged.values["REDIS_PASSWORD"] == "difyai123456"
     assert merged.generated == []
@@ -64,45 +85,45 @@ def test_a_running_servers_secrets_are_adopted_and_public_ones_reported() -> Non
 
 
 def test_a_hand_edit_is_kept_and_reported_on_every_run_and_across_a_release() -> None:
-    first = _dotenv.merge(EXAMPLE, {}, SECRETS, KNOWN)
+    first = merge({}, SECRETS)
     edited = first.text.replace("DEBUG=false", "DEBUG=true")
-    second = _dotenv.merge(EXAMPLE, {}, SECRETS, KNOWN, edited, first.memory)
+    second = merge({}, SECRETS, edited, first.memory)
     assert second.drifted == ["DEBUG"]
     assert second.values["DEBUG"] == "true"
     newer = EXAMPLE.replace("LOG_LEVEL=INFO", "LOG_LEVEL=WARNING")
-    third = _dotenv.merge(newer, {}, SECRETS, KNOWN, second.text, second.memory)
+    third = merge({}, SECRETS, second.text, second.memory, example=newer)
     assert third.drifted == ["DEBUG"]
     assert third.values["DEBUG"] == "true"
     assert third.values["LOG_LEVEL"] == "WARNING", "a default of the old release must not be pinned"
 
 
 def test_a_variable_wins_over_a_hand_edit() -> None:
-    first = _dotenv.merge(EXAMPLE, {"LOG_LEVEL": "ERROR"}, [], KNOWN)
+    first = merge({"LOG_LEVEL": "ERROR"})
     edited = first.text.replace("LOG_LEVEL=ERROR", "LOG_LEVEL=DEBUG")
-    second = _dotenv.merge(EXAMPLE, {"LOG_LEVEL": "ERROR"}, [], KNOWN, edited, first.memory)
+    second = merge({"LOG_LEVEL": "ERROR"}, [], edited, first.memory)
     assert second.values["LOG_LEVEL"] == "ERROR"
     assert second.drifted == ["LOG_LEVEL"]
 
 
 def test_settings_the_new_release_dropped_are_kept_and_reported() -> None:
-    first = _dotenv.merge(EXAMPLE, {}, [], KNOWN)
+    first = merge()
     newer = EXAMPLE.replace("DEBUG=false\n", "")
-    second = _dotenv.merge(newer, {}, [], KNOWN - {"DEBUG"}, first.text, first.memory)
-    assert second.kept == ["DEBUG"]
+    second = merge({}, [], first.text, first.memory, example=newer)
+    assert second.unknown == ["DEBUG"]
     assert second.text.endswith(f"{_dotenv.KEPT}\nDEBUG=false\n")
 
 
 def test_a_value_taken_back_returns_to_the_releases_default() -> None:
-    first = _dotenv.merge(EXAMPLE, {"SMTP_PASSWORD": "s3cret"}, [], KNOWN)
+    first = merge({"SMTP_PASSWORD": "s3cret"})
     assert first.text.endswith(f"{_dotenv.EXTRA}\nSMTP_PASSWORD=s3cret\n")
-    second = _dotenv.merge(EXAMPLE, {}, [], KNOWN, first.text, first.memory)
+    second = merge({}, [], first.text, first.memory)
     assert "SMTP_PASSWORD" not in second.text
-    assert second.kept == second.drifted == []
+    assert second.unknown == second.drifted == []
 
 
 def test_an_interrupted_first_run_is_not_a_hand_edit() -> None:
-    first = _dotenv.merge(EXAMPLE, {"LOG_LEVEL": "ERROR"}, SECRETS, KNOWN)
-    again = _dotenv.merge(EXAMPLE, {"LOG_LEVEL": "ERROR"}, SECRETS, KNOWN, first.text, None)
+    first = merge({"LOG_LEVEL": "ERROR"}, SECRETS)
+    again = merge({"LOG_LEVEL": "ERROR"}, SECRETS, first.text, None)
     assert again.text == first.text
     assert again.drifted == []
 
@@ -117,12 +138,12 @@ def test_an_interrupted_first_run_is_not_a_hand_edit() -> None:
 )
 def test_bad_values_are_refused_with_a_remedy(values: dict[str, str], message: str) -> None:
     with pytest.raises(_dotenv.DotenvError, match=re.escape(message)):
-        _dotenv.check_values(values, _dotenv.assignments(EXAMPLE), KNOWN)
+        _dotenv.check_values(values, RELEASE)
 
 
 def test_exceptions_are_let_through() -> None:
     values = {"PORT": "127.0.0.1:5001", "PASSWORD_PEPPER": "x", "LOG_LEVEL": "${DB_TYPE}"}
-    _dotenv.check_values(values, _dotenv.assignments(EXAMPLE), KNOWN, ["PASSWORD_PEPPER"], ["PORT"])
+    _dotenv.check_values(values, RELEASE, [], ["PASSWORD_PEPPER"], ["PORT"])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +155,7 @@ def test_exceptions_are_let_through() -> None:
     ],
 )
 def test_generated_secrets_have_their_format_and_differ(secret_format: str, length: int, pattern: str) -> None:
-    secret = _dotenv.Secret("X", {}, length, secret_format, "")
+    secret = _dotenv.Secret("X", {}, length, secret_format)
     drawn = {_dotenv.generate(secret) for _unused in range(200)}
     assert len(drawn) == 200
     assert all(re.match(pattern, value) for value in drawn)
@@ -154,8 +175,8 @@ def test_only_known_references_stay_references() -> None:
 
 
 def test_a_diff_shows_settings_and_hides_secrets() -> None:
-    first = _dotenv.merge(EXAMPLE, {}, [], KNOWN)
-    second = _dotenv.merge(EXAMPLE, {"REDIS_PASSWORD": "topsecret", "LOG_LEVEL": "ERROR"}, [], KNOWN)
+    first = merge()
+    second = merge({"REDIS_PASSWORD": "topsecret", "LOG_LEVEL": "ERROR"})
     before, after = _dotenv.changes(first.text, second)
     assert before == "LOG_LEVEL=INFO\nREDIS_PASSWORD=(hidden)\n"
     assert after == "LOG_LEVEL=ERROR\nREDIS_PASSWORD=(hidden, new)\n"

@@ -54,7 +54,7 @@ TEXTS = st.text(
     max_size=24,
 )
 PARTS = st.sampled_from(
-    ["", " ", "'", '"', "\\", "$", "$$", "#", " #", "\n", "x", "${A}", "${NO}", "$A", "${A:-d e}", "${NO:-'x' #\"}"]
+    ["", " ", "'", '"', "\\", "$", "$$", "#", " #", "\n", "x", "${A}", "${NO}", "$A", "${A:-d e}", "${NO:-'x' #\"}"]  # noqa: RUF005
     + ["${NO:-${A}}", "${NO-${E:-deep}}", "${E-unset}", "${A:+set}", "${E:+set}", "${NO:+ ${A}}", "{}", "export B=2"]
 )
 FEW = settings(
@@ -210,8 +210,10 @@ def test_what_somebody_wrote_is_read_as_compose_reads_it(binary: Path, lines: li
 def test_lines_met_in_real_files_are_read_as_compose_reads_them(binary: Path) -> None:
     text = (
         '\ufeffA= # no comment\nB=#x\nC=\t# y\nD="q"#c\nE="a" F=2\nexport G=a$$b\nH: yaml\nJ=  sp  \n'
-        'K=\'it\\\'s \\\\ b\\n\'\nL="\\\\n \\$A \\x ${B}"\nM=${NO:-d${B}e}x\nN=a\t#z\nO=a\\nb "q" \'s\nP="multi\nline"\n'
-        "R=${NO}\nT='${B}'\nU=${Z:+w}${B:+w}\nV=\"\\101 \\0101 \\a\\c\"\nW=x\r\nX=%Y-%m-%d %H:%M:%S\nA1=a b # c\nY=${NO-${B}}"
+        "K='it\\'s \\\\ b\\n'\nL=\"\\\\n \\$A \\x ${B}\"\nM=${NO:-d${B}e}x\nN=a\t#z\n"
+        'O=a\\nb "q" \'s\nP="multi\nline"\n'
+        "R=${NO}\nT='${B}'\nU=${Z:+w}${B:+w}\nV=\"\\101 \\0101 \\a\\c\"\nW=x\r\n"
+        "X=%Y-%m-%d %H:%M:%S\nA1=a b # c\nY=${NO-${B}}"
     )
     names = list(_dotenv.assignments(text))
     interpolated, env_file = resolve(binary, text, names)
