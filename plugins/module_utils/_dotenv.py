@@ -25,7 +25,7 @@ import urllib.parse
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Compose takes YAML's colon for an equals sign, too. A name alone on its line is the shell's, not the file's.
 _HEAD = re.compile(r"(?:export[ \t\v\f\r]+)?([\w.\[\]-]+)[ \t\v\f\r\x85\xa0]*(?:([=:])[ \t\v\f\r\x85\xa0]*|(?=\n|\Z))")
-_FILLER = re.compile(r"(?:\s|\ufeff|#[^\n]*)*")
+_FILLER = re.compile(r"(?:\s|#[^\n]*)*")
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _ESCAPE = re.compile(r'\\([abfnrtv$"\\]|0[0-3][0-7]{2})')
 _ESCAPES = {
@@ -155,7 +155,7 @@ def is_secret(key: str) -> bool:
 def _parse(text: str) -> tuple[list[_Piece], str]:
     """The file's assignments and what follows the last one: together they are the text again."""
     pieces: list[_Piece] = []
-    start = position = 0
+    start, position = 0, int(text.startswith("\ufeff"))
     while True:
         begin = t.cast("re.Match[str]", _FILLER.match(text, position)).end()
         if begin == len(text):
@@ -547,7 +547,7 @@ def _render(pieces: t.Sequence[_Piece], rest: str, result: t.Mapping[str, str], 
     written = ""  # an assignment of ours, behind which what followed the example's own must not be read as its value
     for piece in [*pieces, _Piece(rest, "", "", "")]:
         filler = piece.filler
-        if written and not re.match(r"[ \t\r]*(?:\n|\Z)| #", filler):
+        if written and not re.match(r"[ \t\r]*(?:\n|\Z)| #", filler + piece.head):
             text += " " if filler.lstrip().startswith("#") else "\n"
         written = ""
         if piece.key in later or (piece.key and waits(piece.key)):
@@ -556,7 +556,7 @@ def _render(pieces: t.Sequence[_Piece], rest: str, result: t.Mapping[str, str], 
             continue
         if piece.key and result[piece.key] != defaults[piece.key]:
             written = "{0}={1}".format(piece.key, result[piece.key])
-        text += filler + (written or piece.head + piece.raw)
+        text += filler.lstrip("\ufeff") + (written or piece.head + piece.raw)
         above.add(piece.key)
     if set(result) - above:
         text = text.rstrip("\n") + "\n"
