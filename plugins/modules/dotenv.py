@@ -239,7 +239,10 @@ def read_dotenv(path: str) -> str | None:
 
 def write(module: AnsibleModule, path: str, text: str) -> None:
     """Replaces the file in one step, mode 0600 from its first byte on."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".dotenv-")
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        raise _dotenv.DotenvError("The directory {0} does not exist; check out the release first.".format(directory))
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".dotenv-")
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
         stream.write(text)
     os.chmod(temporary, 0o600)
