@@ -57,6 +57,7 @@ _URL_LOGIN = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 HEADER = "# Managed by Ansible (selfhost.dify). Put lasting changes into dify_env; hand edits are kept and reported."
 EXTRA = "# Settings this release knows beyond its .env.example"
 KEPT = "# Settings this release does not know, kept from the previous file"
+_PUBLIC = "# {0} is public\n"  # in the memory: a newer release may not tell any more
 MOVED = "# Settings that refer to others: Compose sees only what stands above a reference"
 
 
@@ -435,6 +436,7 @@ def merge(
 
     text = _render(pieces, rest, result, set(unknown))
     memory = "".join("{0}={1}\n".format(key, raw) for key, raw in base.items())
+    memory += "".join(_PUBLIC.format(key) for key in drawn.public)
     hidden = {key for secret in secrets for key in (secret.key, *secret.also)}
     return Merge(text, memory, result, drawn.generated, drifted, unknown, moved, drawn.public, hidden)
 
@@ -493,8 +495,9 @@ def _secrets(
         key = secret.key
         if key not in known or key in renamed:
             continue
-        public = {unquote(release.defaults.get(key, "")), release.implicit.get(key, "")}
         names = [key, *(old for old, new in renamed.items() if new == key)]
+        public = {unquote(release.defaults.get(key, "")), release.implicit.get(key, "")}
+        public |= {remembered.get(name, "") for name in names if _PUBLIC.format(name) in (host.applied or "")}
         written = [remembered.get(name, "") for name in names]
         found = [held.get(name, "") for name in names]
         found = written + found if drift == "overwrite" else found + written

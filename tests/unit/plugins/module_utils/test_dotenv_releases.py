@@ -164,6 +164,22 @@ def test_golden_upgrades(adopted: bool) -> None:
     }
 
 
+def test_a_public_secret_stays_reported_when_a_newer_release_does_not_ship_it_any_more() -> None:
+    text = release("1.12.1").example
+    first = merge("1.12.1", host=_dotenv.Host(text, None, {}, True))
+    quiet = release("1.14.2")
+    quiet = quiet._replace(
+        example=quiet.example.replace("SECRET_KEY=public\n", "SECRET_KEY=\n"),
+        defaults={**quiet.defaults, "SECRET_KEY": ""},
+        implicit={**quiet.implicit, "SECRET_KEY": ""},
+    )
+    second = _dotenv.merge(quiet, {}, SECRETS, again(first))
+    assert "SECRET_KEY" in second.public
+    assert second.values["SECRET_KEY"] == "public"
+    own = again(second, second.text.replace("SECRET_KEY=public\n", "SECRET_KEY=own\n"))
+    assert "SECRET_KEY" not in _dotenv.merge(quiet, {}, SECRETS, own).public
+
+
 def test_a_setting_is_renamed_wherever_it_was_set() -> None:
     """In a variable, by hand, as a secret; what the old release had by default is not carried over."""
     first = merge("1.13.0", {"PUBSUB_REDIS_URL": "redis://elsewhere"})
