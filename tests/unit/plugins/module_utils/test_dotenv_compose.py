@@ -4,7 +4,8 @@
 """What is written is what Compose resolves, tried with every real Compose binary found here.
 
 The pinned one of requirements-dev.txt is always there. Others are taken from .cache/compose/, where
-tests/gates/compose.sh puts them, from the paths in SELFHOST_COMPOSE (separated by colons) and from Docker's plugin directories.
+tests/gates/compose.sh puts them, from the paths in SELFHOST_COMPOSE (separated by colons) and from Docker's plugin
+directories.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import re
+import typing as t
 
 import pytest
 from ansible_collections.selfhost.dify.plugins.module_utils import _dotenv
 from ansible_collections.selfhost.dify.tests.unit.data.releases import (
     DEFAULTS,
+    PROJECT,
     RELEASES,
     RENAMED,
     ROLE,
@@ -252,3 +254,27 @@ def test_the_roles_tables_name_settings_that_exist() -> None:
         following = list(RELEASES)[list(RELEASES).index(versions[-1]) + 1]
         assert new in RELEASES[following].root | RELEASES[following].envs
         assert new not in RELEASES[versions[-1]].root | RELEASES[versions[-1]].envs
+
+
+def documented(item: dict[str, t.Any]) -> str:
+    """The secret's line in the table of docs/configuration.md."""
+    names = [version for version in RELEASES if version != "1.10.0"]
+    known = [version for version in names if item["key"] in RELEASES[version].root | RELEASES[version].envs]
+    formats = {"complex": "letters, digits, a dash", "base64url32": "base64url of 32 bytes"}
+    cells = [
+        f"`{item['key']}`",
+        known[0] if known[0] != names[0] else "",
+        known[-1] if known[-1] != names[-1] else "",
+        f"{formats.get(item.get('format', ''), 'letters and digits')}"
+        + (f", {item.get('length', 48)}" if item.get("format") != "base64url32" else ""),
+        ", ".join(f"`{key}`" for key in item.get("also", {})),
+        "by its data" if item.get("fixed_by") else "",
+    ]
+    return re.sub(" +", " ", f"| {' | '.join(cells)} |")
+
+
+def test_the_table_of_secrets_is_documented() -> None:
+    lines = (PROJECT / "docs/configuration.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("| `") and line.count("|") == 7] == [
+        documented(item) for item in ROLE["__dify_secrets"]
+    ]
