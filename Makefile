@@ -1,7 +1,7 @@
 # Everything a newcomer or a CI system calls. `make` alone lists it.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership build clean
+.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config build clean
 
 ready := .venv/stamp
 as_root := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
@@ -22,6 +22,7 @@ lint: $(ready) ## ansible-lint, yamllint, ruff, mypy, changelog and documentatio
 	@tests/gates/lint.sh
 
 unit: $(ready) ## pytest over plugins, role data and templates (as root, since some tests give files away)
+	@tests/gates/compose.sh
 	$(as_root) env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=.cache/hypothesis .venv/bin/python -m pytest -p no:cacheprovider tests/unit
 
 sanity: $(ready) ## ansible-test sanity with every supported Python found here
@@ -38,6 +39,9 @@ testbed: ## engine, network, registry, git and ACME servers that scenarios and t
 
 bench-ownership: $(ready) ## measure volume_ownership against its alternatives
 	.venv/bin/python tests/bench/bench_ownership.py
+
+bench-config: $(ready) ## measure the environment file and what configuring a converged host takes (INVENTORY=… for the latter)
+	.venv/bin/python tests/bench/bench_config.py $(if $(INVENTORY),--inventory $(INVENTORY))
 
 build: $(ready) ## the collection's tarball, into .cache/build
 	.venv/bin/ansible-galaxy collection build --force --output-path .cache/build

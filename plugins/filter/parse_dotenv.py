@@ -10,8 +10,8 @@ name: parse_dotenv
 short_description: Read the settings of a Compose .env
 version_added: 0.1.0
 description:
-  - Returns the settings of a C(.env) as a dictionary, unquoted as Compose unquotes them.
-  - References to other settings are left as written.
+  - Returns the settings of a C(.env) as a dictionary, each value as Compose resolves it.
+  - References see the settings above them, as with Compose, but not the environment.
 options:
   _input:
     description: The file's text.
@@ -44,7 +44,10 @@ def parse_dotenv(text: object) -> dict[str, str]:
     """The settings of a .env; see DOCUMENTATION."""
     if not isinstance(text, str):
         raise AnsibleFilterError(f"parse_dotenv takes the text of a .env, got a {type(text).__name__}.")
-    return {key: _dotenv.unquote(raw) for key, raw in _dotenv.assignments(text).items()}
+    try:
+        return _dotenv.resolve(text)
+    except _dotenv.DotenvError as error:
+        raise AnsibleFilterError(f"parse_dotenv cannot read the .env: {error}.") from error
 
 
 class FilterModule:

@@ -15,8 +15,12 @@ description:
     generated secrets.
   - Order and comments of the example are kept. A secret is generated once, on the host, and kept from then on.
   - What the module wrote last is remembered beside the file (same name with C(.applied)), so a hand edit is
-    recognised. It is kept and reported as drift, unless O(values) names the setting.
-  - Settings that the release no longer knows are kept in a section of their own and reported.
+    recognised and treated as O(drift) says. Settings that O(values) or O(defaults) name follow these in any case.
+  - Settings that the release no longer knows are kept in a section of their own and reported, renamed ones are
+    carried over.
+  - A setting that refers to another one is moved below it, since Compose sees only what stands above a reference.
+  - A setting without which the Compose file cannot start, C(${NAME:?}), is generated where its name says that it is a
+    secret, and must have a value otherwise.
   - The file and its memory always have mode V(0600); the replaced file is kept as a backup.
 options:
   path:
@@ -30,11 +34,25 @@ options:
   known:
     description:
       - Further files that name settings of the release.
-      - A YAML file counts with every C(${NAME}) in it, any other file with every C(NAME=).
+      - A YAML file counts with every C(${NAME}) in it and what that falls back to, any other file with every C(NAME=).
       - Shell patterns are allowed, with C(**) for any depth; a pattern that matches nothing is no error.
     type: list
     elements: str
     default: []
+  env_files:
+    description:
+      - Files that Compose reads before the C(.env), where the operator may have put secrets a running server uses.
+      - Shell patterns are allowed as in O(known).
+    type: list
+    elements: str
+    default: []
+  data:
+    description:
+      - Paths of which one exists once a server has run with the settings in O(path). Then its secrets are kept whatever
+        they are, those it has from the Compose file's own defaults, too; before that, public ones are replaced.
+      - Without this option a server is taken to have run where O(path) exists.
+    type: list
+    elements: path
   values:
     description:
       - The operator's settings, name to value. Booleans are written as V(true) and V(false), null as empty.
@@ -46,7 +64,9 @@ options:
     type: dict
     default: {}
   secrets:
-    description: Settings to generate. One that the release does not know is passed over.
+    description:
+      - Settings to generate where neither O(values) nor the host has a value. One that the release does not know is
+        passed over.
     type: list
     elements: dict
     default: []
@@ -56,7 +76,9 @@ options:
         type: str
         required: true
       also:
-        description: Settings made from the same value, name to template with C({}) for the value.
+        description:
+          - Settings made from the same value, name to template with C({}) for the value, percent-encoded in a URL.
+          - One in place that has another shape, such as the URL of another server, is kept.
         type: dict
         default: {}
       length:
@@ -73,6 +95,32 @@ options:
       fallback_file:
         description: A file that holds the value a running server already uses. Read when the C(.env) has none.
         type: path
+      fixed_by:
+        description:
+          - Paths of which one exists once a service has made its data with the value. From then on another one in
+            O(values) is refused, since it would lock the server out.
+        type: list
+        elements: path
+        default: []
+  rotation:
+    description:
+      - A file of three lines, the name of a secret, its old and its new value, while the secret is being replaced.
+      - Where the file exists, the new value is written.
+    type: path
+  renamed:
+    description:
+      - Settings that have another name in newer releases, old name to new.
+      - It applies where the release knows the new name and no example assigns the old one.
+    type: dict
+    default: {}
+  drift:
+    description:
+      - What becomes of settings that were edited by hand. All of them are reported.
+      - V(keep) keeps them, V(overwrite) undoes them, V(fail) fails and changes nothing.
+      - Where the module has not written before, everything that differs from the example counts as edited by hand.
+    type: str
+    choices: [keep, overwrite, fail]
+    default: keep
   allow_unknown:
     description: Names in O(values) that are accepted although the release does not know them.
     type: list
@@ -117,29 +165,39 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+added:
+  description: Names of the settings that are new in the file.
+  returned: success
+  type: list
+  elements: str
+updated:
+  description: Names of the settings whose line is new, changed or gone.
+  returned: success
+  type: list
+  elements: str
+removed_upstream:
+  description: Names of the settings in the file that the release does not know, or no longer, and that were kept.
+  returned: success
+  type: list
+  elements: str
+renamed:
+  description: Settings in the file that the release knows under another name, old name to new.
+  returned: success
+  type: dict
+  sample: {VIKINGDB_SCHEMA: VIKINGDB_SCHEME}
+drifted:
+  description: Names of the settings that were edited by hand since the last run.
+  returned: success
+  type: list
+  elements: str
 generated:
   description: Names of the secrets that were generated in this run.
   returned: success
   type: list
   elements: str
   sample: [REDIS_PASSWORD]
-drifted:
-  description: Names of the settings that were edited by hand since the last run.
-  returned: success
-  type: list
-  elements: str
-kept:
-  description: Names of the settings that the release does not know and that were kept.
-  returned: success
-  type: list
-  elements: str
 public:
   description: Names of the secrets that still have the release's public default, because a running server uses it.
-  returned: success
-  type: list
-  elements: str
-updated:
-  description: Names of the settings whose line is new, changed or gone.
   returned: success
   type: list
   elements: str
@@ -152,38 +210,78 @@ backup_file:
 import glob
 import os
 import tempfile
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhost.dify.plugins.module_utils import _dotenv
 
 
 def read(path: str) -> str | None:
-    """The file's text, or None where there is no file."""
+    """The file's text, line ends as they are, or None where there is no file."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", newline="") as stream:
             return stream.read()
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise _dotenv.DotenvError("{0} cannot be read: it is not UTF-8 text.".format(path)) from error
+
+
+def read_dotenv(path: str) -> str | None:
+    """As read; raises DotenvError naming the file where Compose could not read it either."""
+    text = read(path)
+    try:
+        _dotenv.assignments(text or "")
+    except _dotenv.DotenvError as error:
+        raise _dotenv.DotenvError("{0} cannot be read: {1}.".format(path, error)) from error
+    return text
 
 
 def write(module: AnsibleModule, path: str, text: str) -> None:
     """Replaces the file in one step, mode 0600 from its first byte on."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".dotenv-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        raise _dotenv.DotenvError("The directory {0} does not exist; check out the release first.".format(directory))
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".dotenv-")
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
         stream.write(text)
     os.chmod(temporary, 0o600)
     module.atomic_move(temporary, path, unsafe_writes=False)
     os.chmod(path, 0o600)
 
 
-def known_settings(patterns: list[str]) -> set[str]:
-    """Every setting named in the files that match the patterns."""
-    names: set[str] = set()
-    for pattern in patterns:
-        for path in glob.glob(pattern, recursive=True):
-            text = read(path) or ""
-            names |= _dotenv.interpolated(text) if path.endswith((".yaml", ".yml")) else set(_dotenv.assignments(text))
-    return names
+def matching(patterns: list[str]) -> list[str]:
+    """The files that match the patterns, each once."""
+    return list(dict.fromkeys(path for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True))))
+
+
+def read_release(example: str, known: list[str]) -> _dotenv.Release:
+    """What the release's files say."""
+    text = read_dotenv(example)
+    if text is None:
+        raise _dotenv.DotenvError("The example {0} does not exist; check out the release first.".format(example))
+    defaults = {key: _dotenv.unquote(raw) for key, raw in _dotenv.assignments(text).items()}
+    implicit: dict[str, str] = {}
+    required: list[str] = []
+    for path in matching(known):
+        if path.endswith((".yaml", ".yml")):
+            falls_back, needed = _dotenv.interpolated(read(path) or "")
+            implicit = {**falls_back, **{key: value for key, value in implicit.items() if value}}
+            required += needed
+        else:
+            for key, raw in _dotenv.assignments(read_dotenv(path) or "").items():
+                defaults[key] = defaults.get(key) or _dotenv.unquote(raw)
+    return _dotenv.Release(text, defaults, implicit, required)
+
+
+def read_host(params: dict[str, t.Any]) -> _dotenv.Host:
+    """What the host holds already."""
+    current = read_dotenv(params["path"])
+    beside: dict[str, str] = {}
+    for path in matching(params["env_files"]):
+        beside.update(_dotenv.resolve(read_dotenv(path) or ""))
+    running = current is not None if params["data"] is None else any(map(os.path.exists, params["data"]))
+    return _dotenv.Host(current, read_dotenv(params["path"] + ".applied"), beside, running)
 
 
 def texts(values: dict[str, object]) -> dict[str, str]:
@@ -205,19 +303,13 @@ def too_open(path: str) -> bool:
 def run(module: AnsibleModule) -> None:
     """Works out what the file should hold and writes it where it differs."""
     params = module.params
-    example = read(params["example"])
-    if example is None:
-        raise _dotenv.DotenvError(
-            "The example {0} does not exist; check out the release first.".format(params["example"])
-        )
     values = texts(params["values"])
     module.no_log_values.update(
         value for key, value in values.items() if _dotenv.is_secret(key) and len(value) >= 8 and not value.isdigit()
     )
-    defaults = _dotenv.assignments(example)
-    known = set(defaults) | known_settings(params["known"])
-    _dotenv.check_values(values, defaults, known, params["allow_unknown"], params["any_type"])
-    values = {**{key: value for key, value in texts(params["defaults"]).items() if key in known}, **values}
+    release = read_release(params["example"], params["known"])
+    host = read_host(params)
+    rotation = ((params["rotation"] and read(params["rotation"])) or "").split("\n")
     secrets = [
         _dotenv.Secret(
             item["key"],
@@ -225,38 +317,47 @@ def run(module: AnsibleModule) -> None:
             item["length"],
             item["format"],
             (read(item["fallback_file"]) or "").strip() if item["fallback_file"] else "",
+            item["key"] != rotation[0] and any(map(os.path.exists, item["fixed_by"])),
         )
         for item in params["secrets"]
     ]
+    renamed = _dotenv.renames(params["renamed"], release)
+    values = {**{renamed[key]: value for key, value in values.items() if key in renamed}, **values}
+    values = {key: value for key, value in values.items() if key not in renamed}
+    _dotenv.check_values(values, release, secrets, params["allow_unknown"], params["any_type"])
+    defaults = {key: value for key, value in texts(params["defaults"]).items() if key in release.known}
+    if rotation[0] in release.known and len(rotation) > 2:
+        module.no_log_values.add(rotation[2])
+        values[rotation[0]] = rotation[2]
+    merged = _dotenv.merge(release, {**defaults, **values}, secrets, host, renamed, params["drift"])
 
-    memory = params["path"] + ".applied"
-    current, applied = read(params["path"]), read(memory)
-    merged = _dotenv.merge(example, values, secrets, known, current, applied)
-    before, after = _dotenv.changes(example if current is None else current, merged)
-    present = _dotenv.assignments(current or "")
+    present = _dotenv.assignments(host.current or "")
     result: dict[str, object] = {
-        "changed": False,
-        "generated": merged.generated,
-        "drifted": merged.drifted,
-        "kept": merged.kept,
-        "public": merged.public,
+        "added": [key for key in merged.values if key not in present],
         "updated": [key for key in {**merged.values, **present} if present.get(key) != merged.values.get(key)],
+        "removed_upstream": merged.unknown,
+        "renamed": {**{key: renamed[key] for key in params["values"] if key in renamed}, **merged.renamed},
+        "drifted": merged.drifted,
+        "generated": merged.generated,
+        "public": merged.public,
     }
     if module._diff:
+        before, after = _dotenv.changes(release.example if host.current is None else host.current, merged)
         result["diff"] = {
             "before": before,
             "after": after,
             "before_header": params["path"],
             "after_header": params["path"],
         }
-    replace = current != merged.text
-    result["changed"] = replace or applied != merged.memory or too_open(params["path"]) or too_open(memory)
+    path, memory = os.path.realpath(params["path"]), params["path"] + ".applied"
+    replace = host.current != merged.text
+    result["changed"] = replace or host.applied != merged.memory or too_open(path) or too_open(memory)
     if result["changed"] and not module.check_mode:
-        if replace and current is not None:
-            os.chmod(params["path"], 0o600)
-            result["backup_file"] = module.backup_local(params["path"])
+        if replace and host.current is not None:
+            os.chmod(path, 0o600)
+            result["backup_file"] = module.backup_local(path)
         # The file first: were the memory written alone, an interrupted run would look like a hand edit.
-        write(module, params["path"], merged.text)
+        write(module, path, merged.text)
         write(module, memory, merged.memory)
     module.exit_json(**result)
 
@@ -267,6 +368,8 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "example": {"type": "path", "required": True},
             "known": {"type": "list", "elements": "str", "default": []},
+            "env_files": {"type": "list", "elements": "str", "default": []},
+            "data": {"type": "list", "elements": "path"},
             "values": {"type": "dict", "default": {}},
             "defaults": {"type": "dict", "default": {}},
             "secrets": {
@@ -284,8 +387,12 @@ def main() -> None:
                         "default": "alphanumeric",
                     },
                     "fallback_file": {"type": "path"},
+                    "fixed_by": {"type": "list", "elements": "path", "default": []},
                 },
             },
+            "rotation": {"type": "path"},
+            "renamed": {"type": "dict", "default": {}},
+            "drift": {"type": "str", "choices": ["keep", "overwrite", "fail"], "default": "keep"},
             "allow_unknown": {"type": "list", "elements": "str", "default": []},
             "any_type": {"type": "list", "elements": "str", "default": []},
         },
