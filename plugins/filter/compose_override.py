@@ -10,8 +10,8 @@ name: compose_override
 short_description: Write the override of a Compose project
 version_added: 0.1.0
 description:
-  - Takes a resolved project (the output of C(docker compose config --format json), with all profiles) and returns the text of a
-    C(docker-compose.override.yaml). The same input gives the same text.
+  - Takes a resolved project (the output of C(docker compose config --format json), with all profiles) and returns the
+    text of a C(docker-compose.override.yaml). The same input gives the same text.
   - Every published port is bound to loopback, but for those in O(public_ports).
   - Needs Compose 2.24.4 or newer for C(!override) and C(!reset).
 options:
@@ -20,7 +20,7 @@ options:
     type: dict
     required: true
   public_ports:
-    description: Ports that stay on all addresses, a service's name and the port inside its container, such as V(plugin_daemon:5003).
+    description: Ports to publish on all addresses, a service and the port inside its container, V(plugin_daemon:5003).
     type: list
     elements: str
     default: []
@@ -40,7 +40,8 @@ options:
     default: ""
   images:
     description:
-      - Names of images, with or without their tag, to replacements that are used as they are, whatever O(image_registry) is.
+      - Names of images, with or without their tag, to replacements that are used as they are, whatever
+        O(image_registry) is.
       - A replacement without a tag keeps the tag of what it replaces.
     type: dict
     default: {}
@@ -51,7 +52,7 @@ options:
     type: dict
     default: {}
   memory_mb:
-    description: RAM of the host in MB, from which O(limits) are made. Counts in whole GiB. Without it there are no limits.
+    description: RAM of the host in MB, which O(limits) are shares of, in whole GiB. Without it there are no limits.
     type: int
     default: 0
   path:
@@ -68,8 +69,8 @@ options:
     default: {}
   compose_override:
     description:
-      - What a Compose file holds, merged last. Values win, lists are added to, ports are replaced, and null for a service
-        or for a key of a service takes it away.
+      - What a Compose file holds, merged last. Values win, lists are added to, ports are replaced, and null for a
+        service or for a key of a service takes it away.
     type: dict
     default: {}
 author:

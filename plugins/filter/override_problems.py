@@ -10,8 +10,8 @@ name: override_problems
 short_description: Judge the options of an override before it is written
 version_added: 0.2.0
 description:
-  - Returns what P(selfhost.dify.compose_override#filter) would refuse, a sentence each, in the names of the variables of
-    the role P(selfhost.dify.dify#role).
+  - Returns what P(selfhost.dify.compose_override#filter) would refuse, a sentence each, in the names of the variables
+    of the role P(selfhost.dify.dify#role).
 options:
   _input:
     description:
