@@ -38,7 +38,11 @@ CASES: list[tuple[str, dict[str, t.Any], str]] = [
     ("registry with scheme", {"dify_image_registry": "https://registry.example.com"}, "without scheme"),
     ("image of no service", {"dify_images": {"ngnix": "nginx:1.30.5"}}, "did you mean nginx"),
     ("log driver missing", {"dify_logging": {"options": {"max-size": "10m"}}}, "expected Compose's logging"),
-    ("override of no service", {"dify_compose_override": {"services": {"apis": {"mem_limit": "1g"}}}}, "did you mean api"),
+    (
+        "override of no service",
+        {"dify_compose_override": {"services": {"apis": {"mem_limit": "1g"}}}},
+        "did you mean api",
+    ),
     ("override of no section", {"dify_compose_override": {"api": {"mem_limit": "1g"}}}, "expected one of services"),
     ("domain missing", {"dify_domain": ""}, 'dify_domain is ""'),
     ("domain malformed", {"dify_domain": "https://dify.example.com/"}, 'dify_domain is "https://dify.example.com/"'),
