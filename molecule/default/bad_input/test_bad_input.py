@@ -75,6 +75,15 @@ CASES = {
     "package source": Case(
         {"docker_package_source": "snap"}, "docker_package_source must be one of: docker, distribution"
     ),
+    "public port without service": Case({"dify_public_ports": ["5003"]}, "such as plugin_daemon:5003"),
+    "public port of no service": Case({"dify_public_ports": ["plugin-daemon:5003"]}, "did you mean plugin_daemon"),
+    "registry with scheme": Case({"dify_image_registry": "https://registry.example.com"}, "without scheme"),
+    "image of no service": Case({"dify_images": {"ngnix": "nginx:1.30.5"}}, "did you mean nginx"),
+    "log driver missing": Case({"dify_logging": {"options": {"max-size": "10m"}}}, "expected Compose's logging"),
+    "override of no service": Case(
+        {"dify_compose_override": {"services": {"apis": {"mem_limit": "1g"}}}}, "did you mean api"
+    ),
+    "override of no section": Case({"dify_compose_override": {"api": {"mem_limit": "1g"}}}, "expected one of services"),
 }
 
 

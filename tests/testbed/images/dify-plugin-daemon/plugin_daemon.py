@@ -34,6 +34,13 @@ def endpoint(request: Request, hook: str) -> Response:
     return Response(301, b"", [("Location", f"/e/{hook}/")])
 
 
+@application.route("GET", "/e/<hook>/testbed/headers")
+def headers(request: Request, hook: str) -> Response:
+    """What a plugin's endpoint is told of its own address and its client. Only the stand-in answers this."""
+    names = ("Host", "Dify-Hook-Url", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Port")
+    return json_response(200, {name: request.header(name) for name in names})
+
+
 def connect(database: str) -> psycopg.Connection:
     return psycopg.connect(
         host=os.environ.get("DB_HOST", "localhost"),
