@@ -73,6 +73,10 @@ options:
       fallback_file:
         description: A file that holds the value a running server already uses. Read when the C(.env) has none.
         type: path
+  rotation:
+    description:
+      - The file of M(selfhost.dify.secret_rotation). Where it exists, the new value in it is written for its secret.
+    type: path
   allow_unknown:
     description: Names in O(values) that are accepted although the release does not know them.
     type: list
@@ -218,6 +222,10 @@ def run(module: AnsibleModule) -> None:
     known = set(defaults) | known_settings(params["known"])
     _dotenv.check_values(values, defaults, known, params["allow_unknown"], params["any_type"])
     values = {**{key: value for key, value in texts(params["defaults"]).items() if key in known}, **values}
+    rotation = (read(params["rotation"]) or "").split("\n") if params["rotation"] else []
+    if len(rotation) > 2 and rotation[0] in known:
+        module.no_log_values.add(rotation[2])
+        values[rotation[0]] = rotation[2]
     secrets = [
         _dotenv.Secret(
             item["key"],
@@ -286,6 +294,7 @@ def main() -> None:
                     "fallback_file": {"type": "path"},
                 },
             },
+            "rotation": {"type": "path"},
             "allow_unknown": {"type": "list", "elements": "str", "default": []},
             "any_type": {"type": "list", "elements": "str", "default": []},
         },
