@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from standin import App, Request, Response, json_response, serve
+from standin import App, HttpError, Request, Response, json_response, serve
 
 STORAGE = Path(os.environ.get("PLUGIN_STORAGE_LOCAL_ROOT", "/app/storage"))
 DIRECTORIES = ("assets", "cwd", "plugin", "plugin_packages")
@@ -32,6 +32,13 @@ def health(request: Request) -> Response:
 @application.route("GET", "/e/<hook>")
 def endpoint(request: Request, hook: str) -> Response:
     return Response(301, b"", [("Location", f"/e/{hook}/")])
+
+
+@application.route("GET", "/plugin/<tenant>/management/list")
+def plugins(request: Request, tenant: str) -> Response:
+    if request.header("X-Api-Key") != os.environ.get("SERVER_KEY", ""):
+        raise HttpError(401)
+    return json_response(200, {"code": 0, "message": "success", "data": {"list": [], "total": 0}})
 
 
 def connect(database: str) -> psycopg.Connection:
