@@ -96,15 +96,21 @@ class Server:
 
 
 class Run(t.NamedTuple):
-    """How a run of site.yml ended: exit code, message of the failed task, number of changed tasks."""
+    """How a run of a playbook ended: exit code, message of the failed task, number of changed tasks, all it said."""
 
     code: int
     message: str
     changed: int
+    output: str
 
 
 def run_site(variables: dict[str, t.Any]) -> Run:
     """Runs site.yml on the scenario's host with these variables on top."""
+    return run_playbook("site", variables)
+
+
+def playbook_command(playbook: str, variables: dict[str, t.Any], *options: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a playbook of the collection on the scenario's host, and its environment."""
     ephemeral = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
     environment = {
         **os.environ,
@@ -115,18 +121,23 @@ def run_site(variables: dict[str, t.Any]) -> Run:
     }
     command = [
         str(Path(sys.executable).parent / "ansible-playbook"),
-        *("-i", str(ephemeral / "inventory"), "-e", json.dumps(variables)),
-        str(PROJECT / "playbooks/site.yml"),
+        *("-i", str(ephemeral / "inventory"), "-e", json.dumps(variables), *options),
+        str(PROJECT / f"playbooks/{playbook}.yml"),
     ]
+    return command, environment
+
+
+def run_playbook(playbook: str, variables: dict[str, t.Any], *options: str) -> Run:
+    """Runs a playbook of the collection on the scenario's host with these variables on top."""
+    command, environment = playbook_command(playbook, variables, *options)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     report = json.loads(done.stdout[done.stdout.index("{") :])
     results = [result for play in report["plays"] for task in play["tasks"] for result in task["hosts"].values()]
     messages = []
     for failed in (result for result in results if result.get("failed")):
         messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
-    return Run(
-        done.returncode, "\n".join(map(str, messages)), sum(host["changed"] for host in report["stats"].values())
-    )
+    changed = sum(host["changed"] for host in report["stats"].values())
+    return Run(done.returncode, "\n".join(map(str, messages)), changed, done.stdout + done.stderr)
 
 
 def _read(path: Path) -> t.Any:
