@@ -13,6 +13,7 @@ for PGPASSWORD in "$old" "$NEW"; do
 SET log_statement = 'none';
 SET log_min_duration_statement = -1;
 SET log_min_error_statement = 'panic';
+\set VERBOSITY terse
 \set ON_ERROR_STOP on
 ALTER ROLE CURRENT_USER PASSWORD :'new';
 SQL
