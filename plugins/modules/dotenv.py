@@ -77,6 +77,7 @@ options:
     description:
       - The file of M(selfhost.dify.secret_rotation). Where it exists, the new value in it is written for its secret.
     type: path
+    version_added: 0.2.0
   allow_unknown:
     description: Names in O(values) that are accepted although the release does not know them.
     type: list
