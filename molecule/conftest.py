@@ -96,16 +96,20 @@ class Server:
 
 
 class Run(t.NamedTuple):
-    """How site.yml ended for a host: whether it failed, the failed task's message, the number of changed tasks."""
+    """How a playbook ended for a host: whether it failed, the failed task's message, the number of changed tasks.
+
+    ``output``: all that the playbook said, of every host.
+    """
 
     failed: bool
     message: str
     changed: int
+    output: str
 
 
 def run_site(variables: dict[str, t.Any]) -> Run:
     """Runs site.yml on the scenario's host with these variables on top."""
-    return next(iter(_run_site("-i", str(_ephemeral() / "inventory"), "-e", json.dumps(variables)).values()))
+    return run_playbook("site", variables)
 
 
 def run_site_at_once(cases: dict[str, dict[str, t.Any]], directory: Path) -> dict[str, Run]:
@@ -116,7 +120,19 @@ def run_site_at_once(cases: dict[str, dict[str, t.Any]], directory: Path) -> dic
     inventory = directory / "inventory.json"
     hosts = {case: {**host, **variables} for case, variables in cases.items()}
     inventory.write_text(json.dumps({"dify": {"hosts": hosts}}), encoding="utf-8")
-    return _run_site("-i", str(inventory), "--forks", "8")
+    return _run("site", "-i", str(inventory), "--forks", "8")
+
+
+def run_playbook(playbook: str, variables: dict[str, t.Any], *options: str) -> Run:
+    """Runs a playbook of the collection on the scenario's host with these variables on top."""
+    inventory = str(_ephemeral() / "inventory")
+    return next(iter(_run(playbook, "-i", inventory, "-e", json.dumps(variables), *options).values()))
+
+
+def playbook_command(playbook: str, variables: dict[str, t.Any], *options: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a playbook of the collection on the scenario's host, and its environment."""
+    inventory = str(_ephemeral() / "inventory")
+    return _command(playbook, "-i", inventory, "-e", json.dumps(variables), *options), _environment()
 
 
 def _ephemeral() -> Path:
@@ -137,9 +153,14 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _run_site(*arguments: str) -> dict[str, Run]:
-    command = [_tool("ansible-playbook"), *arguments, str(PROJECT / "playbooks/site.yml")]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=900, check=False)
+def _command(playbook: str, *arguments: str) -> list[str]:
+    return [_tool("ansible-playbook"), *arguments, str(PROJECT / f"playbooks/{playbook}.yml")]
+
+
+def _run(playbook: str, *arguments: str) -> dict[str, Run]:
+    done = subprocess.run(
+        _command(playbook, *arguments), env=_environment(), capture_output=True, text=True, timeout=900, check=False
+    )
     report = json.loads(done.stdout[done.stdout.index("{") :])
     runs = {}
     for host, stats in report["stats"].items():
@@ -148,7 +169,7 @@ def _run_site(*arguments: str) -> dict[str, Run]:
         for failed in (result for result in results if result.get("failed")):
             messages += [item["msg"] for item in failed.get("results", []) if item.get("failed")] or [failed["msg"]]
         broken = bool(stats["failures"] or stats["unreachable"])
-        runs[host] = Run(broken, "\n".join(map(str, messages)), stats["changed"])
+        runs[host] = Run(broken, "\n".join(map(str, messages)), stats["changed"], done.stdout + done.stderr)
     return runs
 
 

@@ -104,7 +104,7 @@ options:
         default: []
   rotation:
     description:
-      - A file of three lines, the name of a secret, its old and its new value, while the secret is being replaced.
+      - The file of M(selfhost.dify.secret_rotation): three lines, the name of a secret, its old and its new value.
       - Where the file exists, the new value is written.
     type: path
   renamed:

@@ -139,6 +139,13 @@ def test_redirect_believes_proxies_only_when_told_to(
     assert (status, answered["Location"]) == (308, location)
 
 
+@pytest.mark.parametrize(("given", "status"), [("right", 400), ("wrong", 404), ("", 404)])
+def test_the_inner_api_is_not_there_without_its_key(given: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNER_API_KEY_FOR_PLUGIN", "right")
+    answer = get(application("1.16.1"), "/inner/api/invoke/encrypt", "POST", X_INNER_API_KEY=given)
+    assert answer[0] == status
+
+
 def test_events_come_one_by_one() -> None:
     found = list(service.events(3, 0))
     assert [json.loads(event.removeprefix(b"data: "))["number"] for event in found] == [0, 1, 2]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from standin import App, Request, Response, json_response, serve
+from standin import App, HttpError, Request, Response, json_response, serve
 
 STORAGE = Path(os.environ.get("PLUGIN_STORAGE_LOCAL_ROOT", "/app/storage"))
 DIRECTORIES = ("assets", "cwd", "plugin", "plugin_packages")
@@ -39,6 +39,13 @@ def headers(request: Request, hook: str) -> Response:
     """What a plugin's endpoint is told of its own address and its client. Only the stand-in answers this."""
     names = ("Host", "Dify-Hook-Url", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Port")
     return json_response(200, {name: request.header(name) for name in names})
+
+
+@application.route("GET", "/plugin/<tenant>/management/list")
+def plugins(request: Request, tenant: str) -> Response:
+    if request.header("X-Api-Key") != os.environ.get("SERVER_KEY", ""):
+        raise HttpError(401)
+    return json_response(200, {"code": 0, "message": "success", "data": {"list": [], "total": 0}})
 
 
 def connect(database: str) -> psycopg.Connection:

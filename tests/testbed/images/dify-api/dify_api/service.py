@@ -48,6 +48,12 @@ def add_routes(app: ApiApp) -> None:
     def passport(request: Request) -> Response:
         raise HttpError(401, "unauthorized", "X-App-Code header is missing.")
 
+    @app.route("POST", "/inner/api/invoke/encrypt")
+    def invoke_encrypt(request: Request) -> Response:
+        """What plugins ask the API for: no such page without the plugin daemon's key, and here too little with it."""
+        key = os.environ.get("INNER_API_KEY_FOR_PLUGIN", "")
+        raise HttpError(400 if key and request.header("X-Inner-Api-Key") == key else 404)
+
     if app.release.has_socket_io:
         app.route("GET", "/socket.io/")(websocket.serve)
 
