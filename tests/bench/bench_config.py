@@ -88,14 +88,14 @@ def measure(release: build.Release, directory: Path, repetitions: int) -> list[s
     return [release.version, *(f"{figure:.0f}" for figure in figures)]
 
 
-def measure_hosts(inventory: str) -> None:
+def measure_hosts(inventory: str, playbook: str) -> None:
     """The tasks of configure.yml on converged hosts."""
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     environment |= {
         "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",
         "PROFILE_TASKS_TASK_OUTPUT_LIMIT": "all",
     }
-    playbook = [
+    command = [
         str(Path(sys.executable).parent / "ansible-playbook"),
         "--check",
         "--inventory",
@@ -103,13 +103,11 @@ def measure_hosts(inventory: str) -> None:
         "playbooks/site.yml",
     ]
     began = time.monotonic()
-    done = subprocess.run(playbook, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout[-2000:] + done.stderr)
     tasks = TASK.findall(done.stdout)
-    print(
-        f"\nsite.yml --check on {inventory}: {time.monotonic() - began:.0f} s; of it configure.yml, skipped tasks, too:"
-    )
+    print(f"\n{playbook} --check on {inventory}: {time.monotonic() - began:.0f} s; configure.yml, skipped tasks, too:")
     for name, seconds in tasks:
         print(f"  {float(seconds):5.2f} s  {name}")
     print(f"  {sum(float(seconds) for _name, seconds in tasks):5.2f} s  {len(tasks)} tasks")
@@ -119,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--inventory", help="an inventory of hosts on which site.yml has run")
+    parser.add_argument("--playbook", default="playbooks/site.yml", help="what has run there (playbooks/site.yml)")
     options = parser.parse_args()
     rows = [["release", "settings", "read ms", "render ms", "merge ms", "no-op run ms"]]
     for release in build.releases():
@@ -130,7 +129,7 @@ def main() -> None:
     tasks = yaml.safe_load((ROOT / "roles/dify/tasks/configure.yml").read_text(encoding="utf-8"))
     print(f"\nroles/dify/tasks/configure.yml: {len(tasks)} tasks")
     if options.inventory:
-        measure_hosts(options.inventory)
+        measure_hosts(options.inventory, options.playbook)
 
 
 if __name__ == "__main__":
