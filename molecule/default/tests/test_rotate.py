@@ -159,7 +159,7 @@ def test_cut_short_runs_are_finished(server: Server, host: t.Any, password: str)
     [
         ({}, "No secret was named; give -e secret=NAME with one of SECRET_KEY, DB_PASSWORD,"),
         ({"secret": "DB_PASWORD"}, '"DB_PASWORD" is no secret that can be replaced; give -e secret=NAME with one of'),
-        ({"secret": "SECRET_KEY"}, "add -e dify_rotate_accept_loss=sessions,file-urls,oauth-credentials"),
+        ({"secret": "SECRET_KEY"}, "adds -e dify_rotate_accept_loss=sessions,file-urls,oauth-credentials"),
         ({"secret": "SECRET_KEY", "dify_rotate_accept_loss": "yes"}, "are lost: sessions,file-urls,oauth-credentials"),
         ({"secret": "DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN"}, "knows no DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN"),
         ({"secret": "QDRANT_API_KEY"}, "not to the service qdrant of this server, which does not run it"),
