@@ -22,6 +22,11 @@ options:
     description: The address to bind to.
     type: str
     default: 127.0.0.1
+  additions:
+    description: Names of services to keys for them, put in where the project has the service.
+    type: dict
+    default: {}
+    version_added: 0.3.0
 author:
   - selfhost.dify contributors (@selfhost)
 """
@@ -47,11 +52,11 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.selfhost.dify.plugins.module_utils import _compose
 
 
-def compose_override(config: object, address: str = "127.0.0.1") -> str:
+def compose_override(config: object, address: str = "127.0.0.1", additions: dict[str, t.Any] | None = None) -> str:
     """The override's text; see DOCUMENTATION."""
     if not isinstance(config, dict):
         raise AnsibleFilterError(f"compose_override takes a resolved project as a dict, got a {type(config).__name__}.")
-    return _compose.override(config, address)
+    return _compose.override(config, address, additions)
 
 
 class FilterModule:

@@ -15,24 +15,35 @@ import typing as t
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-def override(config: t.Mapping[str, t.Any], address: str = "127.0.0.1") -> str:
+def override(
+    config: t.Mapping[str, t.Any],
+    address: str = "127.0.0.1",
+    additions: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
+) -> str:
     """Text of a C(docker-compose.override.yaml) that binds every published port to ``address``.
 
     ``config``: the resolved project of the release's own file. Services that publish nothing, or only on
-    loopback, are left out. C(!override) replaces the list, which plain merging would only extend.
+    loopback, are left out. C(!override) replaces the list, which plain merging would only extend. ``additions``: names
+    of services to keys for them.
     """
-    services: list[str] = []
+    lines: list[str] = []
+    more = additions or {}
     for name, service in sorted(config.get("services", {}).items()):
         ports = service.get("ports") or []
-        if all(port.get("host_ip") in LOOPBACK for port in ports):
+        bind = not all(port.get("host_ip") in LOOPBACK for port in ports)
+        if not bind and name not in more:
             continue
-        services += ["  {0}:".format(name), "    ports: !override"]
-        for port in ports:
+        lines.append("  {0}:".format(name))
+        for key, value in more.get(name, {}).items():
+            lines.append("    {0}: {1}".format(key, json.dumps(value)))
+        if bind:
+            lines.append("    ports: !override")
+        for port in ports if bind else ():
             entry = "{0}:{1}:{2}".format(address, port.get("published", ""), port["target"])
             if port.get("protocol", "tcp") != "tcp":
                 entry += "/" + port["protocol"]
-            services.append("      - {0}".format(json.dumps(entry)))
-    return "\n".join(["services:", *services] if services else ["services: {}"]) + "\n"
+            lines.append("      - {0}".format(json.dumps(entry)))
+    return "\n".join(["services:", *lines] if lines else ["services: {}"]) + "\n"
 
 
 def volume_owners(config: t.Mapping[str, t.Any], owners: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
