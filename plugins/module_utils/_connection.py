@@ -107,12 +107,15 @@ def _mysql(target: Connection, plain: socket.socket) -> None:
 
 
 def _postgresql(target: Connection, plain: socket.socket) -> None:
-    """Signs in, as protocol 3.0 has it: clear text, MD5 or SCRAM-SHA-256."""
-    if target.tls:
-        plain.sendall(struct.pack("!ii", 8, 80877103))
-        if plain.recv(1) != b"S":
-            raise Refused("it offers no TLS")
+    """Signs in as protocol 3.0 has it, in clear text, with MD5 or with SCRAM-SHA-256; through TLS where offered."""
+    plain.sendall(struct.pack("!ii", 8, 80877103))
+    offered = plain.recv(1)
+    if offered == b"S":
         plain = _wrap(target, plain)
+    elif offered != b"N":
+        raise Refused("it does not answer as a PostgreSQL server does")
+    elif target.tls:
+        raise Refused("it offers no TLS")
     stream = plain.makefile("rwb")
     options = {"user": target.user, "database": target.database, "application_name": "selfhost.dify"}
     startup = struct.pack("!i", 196608)

@@ -51,7 +51,7 @@ def plan(choice: Settings, stores: Table, databases: Table) -> dict[str, t.Any]:
     if own_database:
         values["DB_HOST"] = database["env"]["DB_HOST"]
         values.update(_kept(database["env"], present, present.get("DB_TYPE") == choice["database"], "DB_HOST"))
-    if own_store and store:
+    if own_store and store.get("env"):
         values[store["endpoint"]] = store["env"][store["endpoint"]]
         same = present.get("VECTOR_STORE") == choice["store"]
         values.update(_kept(store["env"], present, same, store["endpoint"]))

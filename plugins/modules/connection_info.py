@@ -61,7 +61,8 @@ options:
         required: true
       tls:
         description:
-          - Whether to speak TLS. Without effect for V(mysql).
+          - Whether to speak TLS. Without effect for V(mysql). A V(postgresql) that offers TLS is spoken to with TLS in
+            any case.
         type: bool
         default: false
       verify:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import typing as t
 
 import pytest
-from conftest import DOCKER_PATH, run_site
+from conftest import DOCKER_PATH, PROJECT, run_site
 
 # Runs in the API's container with what its environment says, as the API itself does.
 SEARCH = """
@@ -61,9 +63,36 @@ def test_data_belong_to_the_image_and_nobody_else(host: t.Any) -> None:
     assert (data.uid, data.mode) == (999, 0o700)
 
 
+def knock(host: t.Any, service: str, **target: t.Any) -> str:
+    """What connection_info says of a service when the host itself knocks."""
+    source = (PROJECT / "plugins/module_utils/_connection.py").read_text(encoding="utf-8")
+    template = "'{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}'"
+    address = host.check_output(
+        f"cd {DOCKER_PATH} && docker inspect --format {template} $(docker compose ps -q {service})"
+    )
+    options = json.dumps({**target, "host": address.split()[0]})
+    script = base64.b64encode(f"{source}\nprint(knock(Connection(**{options}), 10))".encode()).decode()
+    return t.cast("str", host.check_output(f"echo {script} | base64 -d | python3 -")).strip()
+
+
+def test_signing_in_to_a_real_postgresql_is_tried(host: t.Any, environment: dict[str, str]) -> None:
+    target = {"protocol": "postgresql", "port": 5432, "user": "postgres", "database": "dify"}
+    password = environment["PGVECTOR_PASSWORD"]
+    assert knock(host, "pgvector", **target, password=password) == ""
+    assert "password authentication failed" in knock(host, "pgvector", **target, password="difyai123456")
+    assert 'database "nope"' in knock(host, "pgvector", **{**target, "database": "nope"}, password=password)
+
+
+def test_signing_in_to_a_real_redis_is_tried(host: t.Any, environment: dict[str, str]) -> None:
+    target = {"protocol": "redis", "port": 6379}
+    assert knock(host, "redis", **target, password=environment["REDIS_PASSWORD"]) == ""
+    assert "WRONGPASS" in knock(host, "redis", **target, password="difyai123456")
+    assert "NOAUTH" in knock(host, "redis", **target)
+
+
 REFUSED: list[tuple[str, dict[str, t.Any], str]] = [
     ("another store", {"dify_vector_store": "weaviate"}, "knowledge is in pgvector (volumes/pgvector/data), but"),
-    ("another database", {"dify_db_type": "mysql"}, "accounts and apps are in postgresql (volumes/db/data/pgdata), but"),
+    ("another database", {"dify_db_type": "mysql"}, "apps are in postgresql (volumes/db/data/pgdata), but"),
     ("no such store", {"dify_vector_store": "tidb"}, "knowledge is in pgvector"),
     (
         "a database elsewhere",
