@@ -92,8 +92,6 @@ def test_signing_in_to_a_real_redis_is_tried(host: t.Any, environment: dict[str,
 
 REFUSED: list[tuple[str, dict[str, t.Any], str]] = [
     ("another store", {"dify_vector_store": "weaviate"}, "knowledge is in pgvector (volumes/pgvector/data), but"),
-    ("another database", {"dify_db_type": "mysql"}, "apps are in postgresql (volumes/db/data/pgdata), but"),
-    ("no such store", {"dify_vector_store": "tidb"}, "knowledge is in pgvector"),
     (
         "a database elsewhere",
         {"dify_env": {"DB_HOST": "10.213.0.1", "DB_USERNAME": "dify", "DB_PASSWORD": "S3cret-of-mine"}},
