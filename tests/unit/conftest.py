@@ -11,3 +11,8 @@ from pathlib import Path
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".collections"
 if str(COLLECTIONS) not in sys.path:
     sys.path.insert(0, str(COLLECTIONS))
+
+# Ansible's own finder, which templates need to see the collection's filters, before anything imports the plain way.
+from ansible.plugins.loader import init_plugin_loader  # noqa: E402
+
+init_plugin_loader([str(COLLECTIONS)])

@@ -40,8 +40,8 @@ def secrets() -> set[str]:
 
 
 def running_services(project: dict[str, t.Any], environment: dict[str, str]) -> dict[str, t.Any]:
-    """The services of the default profiles."""
-    active = {"weaviate", "postgresql", "collaboration"}
+    """The services of the profiles that the settings ask for."""
+    active = {environment["VECTOR_STORE"], environment["DB_TYPE"], "collaboration"}
     services = project["services"].items()
     return {
         name: service for name, service in services if not service.get("profiles") or active & {*service["profiles"]}
