@@ -100,12 +100,12 @@ def measure_hosts(inventory: str, playbook: str) -> None:
         "--check",
         "--inventory",
         inventory,
-        "playbooks/site.yml",
+        playbook,
     ]
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr)
+        raise SystemExit(done.stdout[max(0, done.stdout.find("fatal: ")) :][:2000] + done.stderr)
     tasks = TASK.findall(done.stdout)
     print(f"\n{playbook} --check on {inventory}: {time.monotonic() - began:.0f} s; configure.yml, skipped tasks, too:")
     for name, seconds in tasks:
