@@ -104,7 +104,7 @@ options:
         default: []
   rotation:
     description:
-      - The file of M(selfhost.dify.secret_rotation), which has three lines, the name of a secret, its old and its new value.
+      - The file of M(selfhost.dify.secret_rotation), with the name of a secret, its old and its new value.
       - Where the file exists, the new value is written.
     type: path
   renamed:
