@@ -214,7 +214,7 @@ def password(server: Server, host: t.Any) -> str:
     return given or host.check_output("cat /root/.dify/owner_password").strip()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session(server: Server, password: str) -> dict[str, str]:
     return server.sign_in(password)
 
