@@ -22,6 +22,9 @@ description:
   - A setting without which the Compose file cannot start, C(${NAME:?}), is generated where its name says that it is a
     secret, and must have a value otherwise.
   - The file and its memory always have mode V(0600); the replaced file is kept as a backup.
+notes:
+  - Ansible writes a module's options to the target's log. Where O(values) holds secrets, set C(ansible_no_target_syslog) for the task,
+    which hides nothing else.
 options:
   path:
     description: The file to write, for example V(/opt/dify/docker/.env).

@@ -82,6 +82,7 @@ def test_the_database_password_is_replaced(server: Server, host: t.Any, password
 def test_a_secret_of_which_others_are_made_is_replaced_with_a_chosen_value(host: t.Any) -> None:
     before, chosen = settings(host), "chosen-by-the-operator"
     run = rotate("REDIS_PASSWORD", "--diff", "-v", dify_env={"LOG_LEVEL": "WARNING", "REDIS_PASSWORD": chosen})
+    assert chosen not in host.check_output("journalctl --no-pager --output cat")
     after = settings(host)
     assert_replaced(run, "REDIS_PASSWORD", before, after)
     assert after["REDIS_PASSWORD"] == chosen
