@@ -23,8 +23,8 @@ description:
     secret, and must have a value otherwise.
   - The file and its memory always have mode V(0600); the replaced file is kept as a backup.
 notes:
-  - Ansible writes a module's options to the target's log. Where O(values) holds secrets, set C(ansible_no_target_syslog) for the task,
-    which hides nothing else.
+  - Ansible writes a module's options to the target's log. Where O(values) holds secrets, set
+    C(ansible_no_target_syslog) for the task, which hides nothing else.
 options:
   path:
     description: The file to write, for example V(/opt/dify/docker/.env).
