@@ -283,7 +283,7 @@ def read_host(params: dict[str, t.Any]) -> _dotenv.Host:
     beside: dict[str, str] = {}
     for path in matching(params["env_files"]):
         beside.update(_dotenv.resolve(read_dotenv(path) or ""))
-    running = current is not None if params["data"] is None else any(map(os.path.exists, params["data"]))
+    running = current is not None and (params["data"] is None or any(map(os.path.exists, params["data"])))
     return _dotenv.Host(current, read_dotenv(params["path"] + ".applied"), beside, running)
 
 
