@@ -101,7 +101,7 @@ def test_owners_are_those_chown_gives_and_counts_those_of_a_model(tree: dict[byt
         build(theirs, tree)
         before = entries(ours)
         wrong = {(entry.st_dev, entry.st_ino) for entry in before.values() if (entry.st_uid, entry.st_gid) != TARGET}
-        with mock.patch.multiple(own, FORK_AFTER=0, BIG_DIRECTORY=0):
+        with mock.patch.multiple(walker, FORK_AFTER=0, BIG_DIRECTORY=0):
             check = walk(ours, apply=False, workers=workers, change_hardlinks=True)
             assert changes(ours) == {path: entry.st_ctime_ns for path, entry in before.items()}
             report = walk(ours, apply=True, workers=workers, change_hardlinks=True)
@@ -131,7 +131,7 @@ def test_what_is_excluded_stays_and_the_rest_does_not(tree: dict[bytes, t.Any], 
         excluded = sorted(before)[chosen % len(before)]
         glob = re.sub(r"([*?[])", r"[\1]", os.fsdecode(excluded))
         spared = {path for path in before if excluded and (path == excluded or path.startswith(excluded + b"/"))}
-        with mock.patch.multiple(own, FORK_AFTER=0, BIG_DIRECTORY=0):
+        with mock.patch.multiple(walker, FORK_AFTER=0, BIG_DIRECTORY=0):
             globs = (glob,) if excluded else ()
             walk(base, apply=True, workers=workers, exclude=globs, change_hardlinks=True)
         for path, owner in owners(base).items():
