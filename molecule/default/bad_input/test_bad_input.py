@@ -16,9 +16,9 @@ from conftest import Run, Server, run_site, run_site_at_once
 FINGERPRINT = r"""
 dpkg-query --show | sha256sum
 find /etc/apt /etc/docker /opt /root /data -xdev \
-  \( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' -o -path /opt/dify/.git/index \
-     -o -path /opt/dify/.git/FETCH_HEAD \) -prune \
-  -o ! -path /root ! -path /opt/dify/.git -printf '%p %u %g %m %s %T@\n' | sort
+  \( -path /root/.ansible -o -path '/opt/dify/docker/volumes/*' -o -path /opt/dify/.git \) -prune \
+  -o ! -path /root -printf '%p %u %g %m %s %T@\n' | sort
+git -C /opt/dify rev-parse HEAD 2>/dev/null
 find /tmp /var/tmp -name 'dify-*'
 docker ps --all --no-trunc --format '{{.ID}} {{.Names}}' 2>/dev/null | sort
 """
@@ -97,7 +97,7 @@ def refused(
     request: pytest.FixtureRequest, fingerprint: t.Callable[[], list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Run]:
     """All cases that were asked for, run at once; the host is the same afterwards."""
-    chosen = {item.callspec.params["name"] for item in request.session.items if item.name.startswith("test_bad_input[")}
+    chosen = {item.callspec.params["name"] for item in request.session.items if "refused" in item.fixturenames}
     before = fingerprint()
     runs = run_site_at_once({name: CASES[name].variables for name in chosen}, tmp_path_factory.mktemp("inventory"))
     assert fingerprint() == before
