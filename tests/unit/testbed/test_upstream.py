@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.selfhost.dify.tests.unit.data.releases import RELEASES as SETTINGS
 
 UPSTREAM = Path(__file__).resolve().parents[2] / "testbed" / "upstream"
 spec = importlib.util.spec_from_file_location("testbed_upstream_build", UPSTREAM / "build.py")
@@ -24,8 +25,7 @@ sys.modules[spec.name] = upstream
 spec.loader.exec_module(upstream)
 
 RELEASES = {release.version: release for release in upstream.releases()}
-ROOT_KEYS = {"1.10.1": 628, "1.10.1-fix.1": 628, "1.12.1": 680, "1.16.1": 249}
-ALL_KEYS = {**ROOT_KEYS, "1.16.1": 796}
+EXAMPLES = {"1.14.2": 35, "1.16.1": 37}  # files, where it is not one
 MOUNTED_FILES = {".sh", ".template", ".txt", ".script", ".yml", ".xml"}
 # Read by the compose file although no env example of the release names them.
 UNLISTED = {"NEXT_TELEMETRY_DISABLED", "PM2_INSTANCES", "PGUSER", "DB_SSL_MODE", "MARKETPLACE_URL"}
@@ -67,7 +67,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
 
 def test_tags_name_the_reported_commits(repository: tuple[Path, dict[str, str]]) -> None:
     out, commits = repository
-    assert list(commits) == ["1.10.1", "1.10.1-fix.1", "1.12.1", "1.16.1"]
+    assert list(commits) == ["1.10.1", "1.10.1-fix.1", "1.12.1", "1.14.2", "1.16.1"]
     for tag, commit in commits.items():
         assert git(out, "rev-parse", f"refs/tags/{tag}^{{commit}}").strip() == commit
     assert git(out, "rev-parse", "HEAD").strip() == commits["1.16.1"]
@@ -138,12 +138,13 @@ def test_nothing_of_the_template_language_is_left(release: Any) -> None:
 
 
 @every_release
-def test_key_counts(release: Any) -> None:
+def test_keys_are_exactly_the_release_s(release: Any) -> None:
+    known = SETTINGS[release.version]
     examples = upstream.env_files(release)
-    assert len(set(keys(examples[".env.example"]))) == ROOT_KEYS[release.version]
-    assert len({key for text in examples.values() for key in keys(text)}) == ALL_KEYS[release.version]
-    assert len(upstream.defaults(release)) == ALL_KEYS[release.version]
-    assert len(examples) == (37 if release.split else 1)
+    assert set(keys(examples[".env.example"])) == known.root
+    assert {key for text in examples.values() for key in keys(text)} == known.root | known.envs
+    assert set(upstream.defaults(release)) == known.root | known.envs
+    assert len(examples) == EXAMPLES.get(release.version, 1)
     assert all("not upstream's file" in text.lower() for text in examples.values())
 
 
@@ -188,10 +189,11 @@ def test_compose_reads_only_keys_of_the_release(release: Any) -> None:
 @every_release
 def test_services(release: Any) -> None:
     found = services(release)
-    count = {"1.10.1": 33, "1.10.1-fix.1": 33, "1.12.1": 35, "1.16.1": 39}
+    count = {"1.10.1": 33, "1.10.1-fix.1": 33, "1.12.1": 35, "1.14.2": 36, "1.16.1": 39}
     assert len(found) == count[release.version]
     assert found["api"]["image"] == found["worker"]["image"] == f"langgenius/dify-api:{release.version}"
-    agents = {"agent_backend", "local_sandbox", "agent_ssrf_proxy", "api_websocket"}
+    assert ("api_websocket" in found) is release.split
+    agents = {"agent_backend", "local_sandbox", "agent_ssrf_proxy"}
     assert agents & set(found) == (agents if release.version == "1.16.1" else set())
     for name, service in found.items():
         for needed in service.get("depends_on", []):
@@ -244,8 +246,8 @@ def test_containers_get_their_environment_the_release_s_way(release: Any) -> Non
 
 def test_routes_of_the_inner_nginx() -> None:
     path = "docker/nginx/conf.d/default.conf.template"
-    old, new = (upstream.files(RELEASES[version])[path][1] for version in ("1.12.1", "1.16.1"))
+    old, middle, new = (upstream.files(RELEASES[version])[path][1] for version in ("1.12.1", "1.14.2", "1.16.1"))
     for route in ("console/api", "v1", "files", "mcp", "triggers", "/e/"):
-        assert route in old and route in new
-    for route in ("/socket.io/", "openapi"):
-        assert route not in old and route in new
+        assert route in old and route in middle and route in new
+    assert ["/socket.io/" in text for text in (old, middle, new)] == [False, True, True]
+    assert ["openapi" in text for text in (old, middle, new)] == [False, False, True]
