@@ -112,15 +112,18 @@ def run_site(variables: dict[str, t.Any]) -> Run:
     return run_playbook("site", variables)
 
 
-def run_site_at_once(cases: dict[str, dict[str, t.Any]], directory: Path) -> dict[str, Run]:
-    """Runs site.yml once for several sets of variables, each as a host of its own name that is the scenario's host."""
+def run_at_once(playbook: str, cases: dict[str, dict[str, t.Any]], directory: Path) -> dict[str, Run]:
+    """Runs a playbook once for several sets of variables, each as a host of its own name that is the scenario's host.
+
+    For runs that change nothing: they are all on the host at the same time.
+    """
     name = _read(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]))[0]["instance"]
     command = [_tool("ansible-inventory"), "-i", str(_ephemeral() / "inventory"), "--host", name]
     host = json.loads(subprocess.run(command, env=_environment(), capture_output=True, check=True).stdout)
     inventory = directory / "inventory.json"
     hosts = {case: {**host, **variables} for case, variables in cases.items()}
     inventory.write_text(json.dumps({"dify": {"hosts": hosts}}), encoding="utf-8")
-    return _run("site", "-i", str(inventory), "--forks", "8")
+    return _run(playbook, "-i", str(inventory), "--forks", "8")
 
 
 def run_playbook(playbook: str, variables: dict[str, t.Any], *options: str) -> Run:
@@ -159,7 +162,7 @@ def _command(playbook: str, *arguments: str) -> list[str]:
 
 def _run(playbook: str, *arguments: str) -> dict[str, Run]:
     done = subprocess.run(
-        _command(playbook, *arguments), env=_environment(), capture_output=True, text=True, timeout=900, check=False
+        _command(playbook, *arguments), env=_environment(), capture_output=True, text=True, timeout=1800, check=False
     )
     report = json.loads(done.stdout[done.stdout.index("{") :])
     runs = {}

@@ -10,7 +10,7 @@ import json
 import typing as t
 
 import pytest
-from conftest import Run, Server, run_site, run_site_at_once
+from conftest import Run, Server, run_at_once, run_site
 
 # Everything a run could touch: packages, files with their owners and contents, containers with their starts.
 FINGERPRINT = r"""
@@ -98,7 +98,8 @@ def refused(
     """All cases that were asked for, run at once; the host is the same afterwards."""
     chosen = {item.callspec.params["name"] for item in request.session.items if "refused" in item.fixturenames}
     before = fingerprint()
-    runs = run_site_at_once({name: CASES[name].variables for name in chosen}, tmp_path_factory.mktemp("inventory"))
+    cases = {name: CASES[name].variables for name in chosen}
+    runs = run_at_once("site", cases, tmp_path_factory.mktemp("inventory"))
     assert fingerprint() == before
     return runs
 

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 import yaml
-from conftest import DOCKER_PATH, PROJECT, Run, Server, playbook_command, run_playbook, run_site
+from conftest import DOCKER_PATH, PROJECT, Run, Server, playbook_command, run_at_once, run_playbook, run_site
 
 ROTATION = f"{DOCKER_PATH}/.env.rotation"
 TABLE = yaml.safe_load((PROJECT / "roles/dify/vars/main.yml").read_text(encoding="utf-8"))
@@ -161,37 +161,53 @@ def test_cut_short_runs_are_finished(server: Server, host: t.Any, password: str)
     assert run_site({}).changed == 0
 
 
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({}, "No secret was named; give -e secret=NAME with one of SECRET_KEY, DB_PASSWORD,"),
-        ({"secret": "DB_PASWORD"}, '"DB_PASWORD" is no secret that can be replaced; give -e secret=NAME with one of'),
-        ({"secret": "SECRET_KEY"}, "adds -e dify_rotate_accept_loss=sessions,file-urls,oauth-credentials"),
-        ({"secret": "SECRET_KEY", "dify_rotate_accept_loss": "yes"}, "are lost: sessions,file-urls,oauth-credentials"),
-        ({"secret": "DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN"}, "knows no DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN"),
-        ({"secret": "QDRANT_API_KEY"}, "not to the service qdrant of this server, which does not run it"),
-        (
-            {"secret": "DB_PASSWORD", "dify_env": {"LOG_LEVEL": "INFO"}},
-            "does not hold what the variables say (LOG_LEVEL)",
-        ),
-        (
-            {"secret": "REDIS_PASSWORD", "dify_env": {"LOG_LEVEL": "WARNING", "CELERY_BROKER_URL": "redis://redis"}},
-            "dify_env names CELERY_BROKER_URL, which must agree with REDIS_PASSWORD",
-        ),
-        (
-            {"secret": "DB_PASSWORD", "dify_env": {"LOG_LEVEL": "WARNING", "DB_PASSWORD": "it's unfit"}},
-            "The new value of DB_PASSWORD is too short or unfit for URLs and shells",
-        ),
-    ],
-)
-def test_bad_input(variables: dict[str, t.Any], message: str, host: t.Any) -> None:
-    # The number of changes is not asked for: it counts what the configuration on trial would change.
+REFUSED: dict[str, tuple[dict[str, t.Any], str]] = {
+    "no name": ({}, "No secret was named; give -e secret=NAME with one of SECRET_KEY, DB_PASSWORD,"),
+    "misspelt": ({"secret": "DB_PASWORD"}, '"DB_PASWORD" is no secret that can be replaced; give -e secret=NAME with'),
+    "loss": ({"secret": "SECRET_KEY"}, "adds -e dify_rotate_accept_loss=sessions,file-urls,oauth-credentials"),
+    "yes to a loss": (
+        {"secret": "SECRET_KEY", "dify_rotate_accept_loss": "yes"},
+        "are lost: sessions,file-urls,oauth-credentials",
+    ),
+    "another release's": (
+        {"secret": "DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN"},
+        "knows no DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN",
+    ),
+    "another store's": (
+        {"secret": "QDRANT_API_KEY"},
+        "not to the service qdrant of this server, which does not run it",
+    ),
+    "another setting": (
+        {"secret": "DB_PASSWORD", "dify_env": {"LOG_LEVEL": "INFO"}},
+        "does not hold what the variables say (LOG_LEVEL)",
+    ),
+    "a setting that must agree": (
+        {"secret": "REDIS_PASSWORD", "dify_env": {"LOG_LEVEL": "WARNING", "CELERY_BROKER_URL": "redis://redis"}},
+        "dify_env names CELERY_BROKER_URL, which must agree with REDIS_PASSWORD",
+    ),
+    "an unfit value": (
+        {"secret": "DB_PASSWORD", "dify_env": {"LOG_LEVEL": "WARNING", "DB_PASSWORD": "it's unfit"}},
+        "The new value of DB_PASSWORD is too short or unfit for URLs and shells",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(host: t.Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """All of them at once; the secrets are the same afterwards."""
     before = settings(host)
-    run = run_playbook("rotate_secrets", variables)
-    assert run.failed, run
-    assert message in run.message
+    cases = {name: case[0] for name, case in REFUSED.items()}
+    runs = run_at_once("rotate_secrets", cases, tmp_path_factory.mktemp("inventory"))
     assert settings(host) == before
     assert not host.file(ROTATION).exists
+    return runs
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_replaced_is_refused(name: str, refused: dict[str, Run]) -> None:
+    # The number of changes is not asked for: it counts what the configuration on trial would change.
+    assert refused[name].failed, refused[name]
+    assert REFUSED[name][1] in refused[name].message
 
 
 @pytest.fixture
