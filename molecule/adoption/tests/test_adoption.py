@@ -38,8 +38,13 @@ def test_what_the_server_used_is_kept(host: t.Any) -> None:
 def test_public_secrets_are_reported_with_the_remedy() -> None:
     run = run_site({})
     assert (run.failed, run.changed) == (False, 0), run.message
-    assert "Still the public default" in run.output
-    assert "selfhost.dify.rotate_secrets -e secret=" in run.output
+    used, _, unused = run.output.partition("Public, too, but of services that do not run here")
+    assert "Still the public default" in used
+    assert "selfhost.dify.rotate_secrets -e secret=" in used
+    made_of_others = {"CELERY_BROKER_URL", "CODE_EXECUTION_API_KEY"}
+    named = used.partition("Still the public default")[2]
+    assert {secret for secret in SECRETS if secret not in named} == made_of_others
+    assert "QDRANT_API_KEY" in unused.partition(".")[0]
 
 
 def test_the_owner_signs_in_over_https(server: Server, password: str) -> None:
