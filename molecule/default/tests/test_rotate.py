@@ -60,18 +60,21 @@ def assert_replaced(run: Run, secret: str, before: dict[str, str], after: dict[s
         assert value not in run.output
 
 
-def test_the_database_password_is_replaced(server: Server, host: t.Any, password: str) -> None:
-    before = settings(host)
-    check = rotate("DB_PASSWORD", "--check", "--diff")
+def test_the_database_password_is_replaced_with_a_chosen_value(server: Server, host: t.Any, password: str) -> None:
+    before, chosen = settings(host), "chosen-by-the-operator"
+    variables = {"dify_env": {"LOG_LEVEL": "WARNING", "DB_PASSWORD": chosen}}
+    check = rotate("DB_PASSWORD", "--check", "--diff", **variables)
     assert not check.failed, check.message
     assert "DB_PASSWORD would be replaced" in check.output
     assert settings(host) == before
     assert not host.file(ROTATION).exists
-    run = rotate("DB_PASSWORD", "--diff", "-v")
+    run = rotate("DB_PASSWORD", "--diff", "-v", **variables)
+    assert chosen not in host.check_output("journalctl --no-pager --output cat")
     after = settings(host)
     assert_replaced(run, "DB_PASSWORD", before, after)
+    assert after["DB_PASSWORD"] == chosen
     for database in ("dify", "dify_plugin"):
-        assert postgres(host, after["DB_PASSWORD"], database) == 0
+        assert postgres(host, chosen, database) == 0
         assert postgres(host, before["DB_PASSWORD"], database) != 0
     assert not host.file(ROTATION).exists
     assert host.file(f"{DOCKER_PATH}/.env").mode == 0o600
@@ -79,15 +82,13 @@ def test_the_database_password_is_replaced(server: Server, host: t.Any, password
     assert run_site({}).changed == 0
 
 
-def test_a_secret_of_which_others_are_made_is_replaced_with_a_chosen_value(host: t.Any) -> None:
-    before, chosen = settings(host), "chosen-by-the-operator"
-    run = rotate("REDIS_PASSWORD", "--diff", "-v", dify_env={"LOG_LEVEL": "WARNING", "REDIS_PASSWORD": chosen})
-    assert chosen not in host.check_output("journalctl --no-pager --output cat")
+def test_a_secret_of_which_others_are_made_is_replaced(host: t.Any) -> None:
+    before = settings(host)
+    run = rotate("REDIS_PASSWORD", "--diff", "-v")
     after = settings(host)
     assert_replaced(run, "REDIS_PASSWORD", before, after)
-    assert after["REDIS_PASSWORD"] == chosen
-    assert after["CELERY_BROKER_URL"] == f"redis://:{chosen}@redis:6379/1"
-    assert "PONG" in redis(host, chosen)
+    assert after["CELERY_BROKER_URL"] == f"redis://:{after['REDIS_PASSWORD']}@redis:6379/1"
+    assert "PONG" in redis(host, after["REDIS_PASSWORD"])
     assert "PONG" not in redis(host, before["REDIS_PASSWORD"])
 
 
@@ -249,15 +250,18 @@ def test_a_server_that_does_not_run_is_refused() -> None:
 
 
 @pytest.fixture
-def elsewhere(host: t.Any) -> t.Iterator[None]:
-    """The database's address edited by hand, which a run keeps."""
-    host.check_output(f"sed -i.kept s/^DB_HOST=.*/DB_HOST=db.example.com/ {DOCKER_PATH}/.env")
-    yield
+def elsewhere(host: t.Any) -> t.Iterator[str]:
+    """The sandbox's address edited by hand, which a run keeps."""
+    address = "http://sandbox.example.com:8194"
+    host.check_output(
+        f"sed -i.kept s,^CODE_EXECUTION_ENDPOINT=.*,CODE_EXECUTION_ENDPOINT={address}, {DOCKER_PATH}/.env"
+    )
+    yield address
     host.check_output(f"mv {DOCKER_PATH}/.env.kept {DOCKER_PATH}/.env")
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_a_database_elsewhere_is_refused() -> None:
-    run = rotate("DB_PASSWORD")
+def test_a_service_elsewhere_is_refused(elsewhere: str) -> None:
+    run = rotate("SANDBOX_API_KEY")
     assert (run.failed, run.changed) == (True, 0)
-    assert "DB_PASSWORD is the key to DB_HOST=db.example.com, not to the service db_postgres" in run.message
+    expected = f"SANDBOX_API_KEY is the key to CODE_EXECUTION_ENDPOINT={elsewhere}, not to the service sandbox"
+    assert expected in run.message
