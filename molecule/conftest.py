@@ -112,15 +112,15 @@ def run_site(variables: dict[str, t.Any]) -> Run:
     return run_playbook("site", variables)
 
 
-def run_site_at_once(cases: dict[str, dict[str, t.Any]], directory: Path) -> dict[str, Run]:
-    """Runs site.yml once for several sets of variables, each as a host of its own name that is the scenario's host."""
+def run_site_at_once(cases: dict[str, dict[str, t.Any]], directory: Path, playbook: str = "site") -> dict[str, Run]:
+    """Runs a playbook once for several sets of variables, each as a host of its own that is the scenario's host."""
     name = _read(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]))[0]["instance"]
     command = [_tool("ansible-inventory"), "-i", str(_ephemeral() / "inventory"), "--host", name]
     host = json.loads(subprocess.run(command, env=_environment(), capture_output=True, check=True).stdout)
     inventory = directory / "inventory.json"
     hosts = {case: {**host, **variables} for case, variables in cases.items()}
     inventory.write_text(json.dumps({"dify": {"hosts": hosts}}), encoding="utf-8")
-    return _run("site", "-i", str(inventory), "--forks", "8")
+    return _run(playbook, "-i", str(inventory), "--forks", "8")
 
 
 def run_playbook(playbook: str, variables: dict[str, t.Any], *options: str) -> Run:
