@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from authority import Authority
 from conftest import Server
-from visitor import Visitor, run_one, testbed, visit
+from visitor import Visitor, lab, run_one, visit
 
 NAMES = ["edge.test", "www.edge.test"]
 ALIASES = {"nginx_certbot_aliases": ["www.edge.test"]}
@@ -50,7 +50,7 @@ def test_the_key_is_on_a_curve(host: t.Any) -> None:
 
 
 def test_keys_are_roots_alone(host: t.Any) -> None:
-    readable = "find /root/nginx /var/lib/docker/volumes/nginx_secrets -name '*.pem' -path '*priv*' -perm /077"
+    readable = "find /root/nginx /var/lib/docker/volumes/nginx_secrets -type f -name '*.pem' -path '*priv*' -perm /077"
     assert host.check_output(readable) == ""
     assert host.file("/root/nginx").mode == 0o700
 
@@ -109,7 +109,7 @@ def test_every_move_takes_one_run_and_no_answer_is_missed(server: Server, host: 
 
 def test_a_certificate_of_the_staging_directory_is_replaced_once(server: Server, host: t.Any) -> None:
     """As on a server whose own directory once was the staging one: the same name, issued elsewhere."""
-    directory = testbed()["acme_staging_directory"]
+    directory = lab()["acme_staging_directory"]
     host.check_output(f"docker exec nginx-certbot sed -i 's#^server = .*#server = {directory}#' {RENEWAL}")
     kept = host.check_output(f"docker exec nginx-certbot sha256sum {LIVE}/cert.pem")
     run = run_one(ALIASES)

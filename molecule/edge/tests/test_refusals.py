@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from authority import Authority
 from conftest import Server, run_site_at_once
-from visitor import ONE_SITE, Visitor, run_one, tell_dns, testbed
+from visitor import ONE_SITE, Visitor, lab, run_one, tell_dns
 
 ALIASES = {"nginx_certbot_aliases": ["www.edge.test"]}
 ELSEWHERE = "10.213.0.250"
@@ -23,7 +23,7 @@ def dns(server: Server) -> t.Iterator[str]:
     tell_dns("add-a", host="away.edge.test", addresses=[ELSEWHERE])
     tell_dns("add-a", host="caa.edge.test", addresses=[server.address])
     tell_dns("add-caa", host="caa.edge.test", policies=[{"tag": "issue", "value": "other.example"}])
-    yield str(testbed()["dns"])
+    yield str(lab()["dns"])
     for name in ("away.edge.test", "caa.edge.test"):
         tell_dns("clear-a", host=name)
     tell_dns("clear-caa", host="caa.edge.test")

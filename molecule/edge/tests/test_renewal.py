@@ -13,7 +13,7 @@ from pathlib import Path
 
 from authority import Authority
 from conftest import TESTBED, Server
-from visitor import Visitor, run_one, testbed, visit
+from visitor import Visitor, lab, run_one, visit
 
 BLACKHOLE = """
 [Unit]
@@ -39,7 +39,7 @@ def test_a_renewed_certificate_is_served_and_no_answer_is_missed(server: Server,
     # also what happens to a server that changes its directory: one new certificate, of the new one
     run = run_one(
         {
-            "nginx_certbot_acme_directory": testbed()["acme_staging_directory"],
+            "nginx_certbot_acme_directory": lab()["acme_staging_directory"],
             "nginx_certbot_renewal_interval": "15s",
             "nginx_certbot_textfile_path": "/var/lib/edge.prom",
         }

@@ -25,14 +25,14 @@ def run_one(variables: dict[str, t.Any], *options: str) -> Run:
     return run_playbook(ONE_SITE, variables, *options)
 
 
-def testbed() -> dict[str, t.Any]:
+def lab() -> dict[str, t.Any]:
     text = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "testbed.json").read_text(encoding="utf-8")
     return t.cast("dict[str, t.Any]", json.loads(text))
 
 
 def tell_dns(action: str, **record: t.Any) -> None:
     """Changes what the testbed's DNS answers, for everybody who asks it."""
-    request = urllib.request.Request(f"{testbed()['dns_management']}/{action}", json.dumps(record).encode())
+    request = urllib.request.Request(f"{lab()['dns_management']}/{action}", json.dumps(record).encode())
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
 
 
