@@ -67,7 +67,7 @@ def test_every_move_takes_one_run_and_no_answer_is_missed(server: Server, host: 
     first, second = own.issue("first", *NAMES), own.issue("second", *NAMES)
     local = tmp_path / "local.pem"
     for source, place in zip(second, ("/root/second.pem", "/root/second.key")):
-        host.check_output("printf %s > %s", source.read_text(encoding="ascii"), place)
+        host.check_output("printf %%s %s >%s", source.read_text(encoding="ascii"), place)
 
     def files(chain: Path | str, key: Path | str, on_host: bool) -> dict[str, t.Any]:
         return {

@@ -61,7 +61,7 @@ def test_the_timer_renews_what_the_container_does_not(server: Server, host: t.An
     host.check_output(renew)
     before = visit(server, "other.edge.test")["certificate"]
     Authority(tmp_path).issue("ending", "other.edge.test", days=1)
-    host.check_output("printf %s >%s", (tmp_path / "ending.pem").read_text(encoding="ascii"), kept)
+    host.check_output("printf %%s %s >%s", (tmp_path / "ending.pem").read_text(encoding="ascii"), kept)
     with Visitor(server, "other.edge.test") as visitor:
         host.check_output(renew)
         until("the new certificate is not served", lambda: len(visitor.certificates) == 2)
@@ -70,7 +70,7 @@ def test_the_timer_renews_what_the_container_does_not(server: Server, host: t.An
 
 
 def test_a_restarted_host_serves_without_dns_and_acme(server: Server, host: t.Any) -> None:
-    host.check_output("printf %s > /etc/systemd/system/blackhole.service", BLACKHOLE)
+    host.check_output("printf %%s %s >/etc/systemd/system/blackhole.service", BLACKHOLE)
     host.check_output("systemctl enable blackhole.service")
     name = host.check_output("hostname")
     subprocess.run([*TESTBED, "host", "restart", name], check=True, timeout=300)
