@@ -270,6 +270,11 @@ def test_what_certbot_is_asked_for(variables: dict[str, t.Any], expected: list[s
     assert "--dns-route53-credentials" not in order
 
 
+@pytest.mark.parametrize(("rc", "option"), [(0, "--force-renewal"), (1, "--keep-until-expiring")])
+def test_a_certificate_that_is_there_meanwhile_is_not_ordered_again(rc: int, option: str) -> None:
+    assert option in derive("__nginx_certbot_order", __nginx_certbot_kept={"rc": rc})
+
+
 def test_credentials_of_the_dns() -> None:
     given = {"dns_cloudflare_api_token": "abc%'\""}
     lines = render("dns.ini.j2", nginx_certbot_dns_credentials=given, nginx_certbot_dns_authenticator="cloudflare")
