@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small service on loopback that says what reached it: method, path, headers, size of the body, and the peer.
 
-Besides: `/events` streams, `/socket.io/` echoes over a WebSocket, `/received` tells how much of a body has arrived, and
-`/console/api/init` answers as an owned or unowned server does, which a PUT to `/owner` decides.
+Besides: `/events` streams, `/socket.io/` echoes over a WebSocket, `/received` tells how much of the last body arrived, and
+`/console/api/init` answers as an owned server does after a PUT to `/owner`, and as an unowned one after a POST.
 """
 
 from __future__ import annotations
@@ -26,19 +26,24 @@ class Echo(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = urlsplit(self.path).path
         if path == "/events":
-            return self.events()
-        if path == "/socket.io/":
-            return self.socket()
-        body = self.read()
+            self.events()
+        elif path == "/socket.io/" and self.headers.get("Upgrade") == "websocket":
+            self.socket()
+        else:
+            self.describe(path, len(self.read()))
+
+    def describe(self, path: str, received: int) -> None:
         if path == "/owner":
-            STATE["owner"] = body == b"yes"
-        if path == "/console/api/init" and self.command == "POST":
-            return self.reply({}, 403 if STATE["owner"] else 401)
+            STATE["owner"] = self.command == "PUT"
         if path == "/received":
-            return self.reply({"received": STATE["received"]})
-        framing = {"X-Frame-Options": "DENY"} if path == "/own-rule" else {}
-        seen = {"method": self.command, "path": self.path, "headers": self.headers.items(), "received": len(body)}
-        self.reply({**seen, "peer": self.client_address[0]}, 200, framing)
+            self.reply({"received": STATE["received"]})
+        elif path == "/console/api/init" and self.command == "POST":
+            self.reply({}, 403 if STATE["owner"] else 401)
+        else:
+            host, port = self.client_address
+            seen = {"method": self.command, "path": self.path, "headers": self.headers.items(), "received": received}
+            framing = {"X-Frame-Options": "DENY"} if path == "/own-rule" else {}
+            self.reply({**seen, "peer": host, "port": port}, 200, framing)
 
     def read(self) -> bytes:
         """The body; what of it has arrived is known on the way."""
@@ -76,21 +81,19 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def socket(self) -> None:
-        """Where the connection was upgraded: gives back what it gets, byte by byte as it came, without looking at frames."""
+        """Takes the upgrade, then gives back what it gets, as it came, without looking at frames."""
         self.close_connection = True
-        key = self.headers.get("Sec-WebSocket-Key")
-        if self.headers.get("Upgrade") != "websocket" or key is None:
-            return self.reply({"headers": self.headers.items()}, 400)
-        accept = base64.b64encode(hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        key = self.headers["Sec-WebSocket-Key"].encode()
         self.send_response(101)
         self.send_header("Upgrade", "websocket")
         self.send_header("Connection", "Upgrade")
-        self.send_header("Sec-WebSocket-Accept", accept.decode())
+        accept = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(accept).decode())
         self.end_headers()
         while data := self.rfile.read1():
             self.wfile.write(data)
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = answer
 
     def log_message(self, *_: object) -> None:
         """Nothing: the edge logs requests."""

@@ -10,6 +10,9 @@ import os
 from standin import App, HttpError, Request, Response, html_response, serve
 
 PAGES = ("/apps", "/explore/apps", "/init", "/install", "/signin")
+# Published apps, which other sites may show in a frame; nothing else may be shown in one.
+APPS = ("chat", "chatbot", "completion", "workflow")
+EMBEDDABLE = ("/chat", "/workflow", "/completion", "/webapp-signin")
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Dify (stand-in)</title></head>
@@ -23,6 +26,12 @@ PAGE = """<!doctype html>
 class Web(App):
     def error_response(self, request: Request, error: HttpError) -> Response:
         return page(request.path, error.status)
+
+    def respond(self, request: Request) -> Response:
+        response = super().respond(request)
+        if not request.path.startswith(EMBEDDABLE):
+            response.headers.append(("X-Frame-Options", "DENY"))
+        return response
 
 
 def page(path: str, status: int = 200) -> Response:
@@ -40,6 +49,9 @@ def home(request: Request) -> Response:
 
 for address in PAGES:
     application.route("GET", address)(lambda request: page(request.path))
+
+for app in APPS:
+    application.route("GET", f"/{app}/<token>")(lambda request, token: page(request.path))
 
 if __name__ == "__main__":
     serve("web:application", 3000)
