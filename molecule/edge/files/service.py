@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small service on loopback that says what reached it: method, path, headers, size of the body, and the peer.
 
-Besides: `/events` streams, `/socket.io/` echoes over a WebSocket, `/received` tells how much of the last body arrived, and
+Besides: `/events` streams, `/socket.io/` echoes over a WebSocket, `/received` tells how much of the last body arrived.
 `/console/api/init` answers as an owned server does after a PUT to `/owner`, and as an unowned one after a POST.
 """
 

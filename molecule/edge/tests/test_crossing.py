@@ -15,7 +15,7 @@ import time
 import typing as t
 
 import pytest
-from conftest import Answer, Server
+from conftest import Answer, Run, Server, run_playbook
 
 FORGED = {
     "CF-Connecting-IP": "192.0.2.61",
@@ -37,6 +37,17 @@ IDLE = 121  # seconds, of the 120 that a stream must survive
 def told(answer: Answer) -> dict[str, str]:
     """The headers that reached the service."""
     return {name.lower(): value for name, value in answer.json()["headers"]}
+
+
+def wait_until(condition: t.Callable[[], bool]) -> None:
+    """Asks for 30 seconds; a connection that fails is a no."""
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if condition():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,8 +116,9 @@ def test_a_foreign_name_gets_no_handshake(name: str | None, server: Server) -> N
         context.wrap_socket(raw, server_hostname=name)
 
 
-def test_a_foreign_name_behind_a_known_handshake_is_misdirected(server: Server) -> None:
-    assert server.request("GET", "/", headers={"Host": "elsewhere.example.com"}).status in (421, 444)
+def test_a_foreign_name_behind_a_known_handshake_gets_no_answer(server: Server) -> None:
+    with pytest.raises(http.client.RemoteDisconnected):
+        server.request("GET", "/", headers={"Host": "elsewhere.example.com"})
 
 
 # What every answer says
@@ -190,10 +202,7 @@ def test_an_upload_arrives_while_it_is_sent(server: Server) -> None:
     connection.putheader("Content-Length", str(2 * half))
     connection.endheaders()
     connection.send(bytes(half))
-    deadline = time.monotonic() + 20
-    while server.request("GET", "/received").json()["received"] < half:
-        assert time.monotonic() < deadline, "nothing arrives before the whole was sent"
-        time.sleep(0.1)
+    wait_until(lambda: server.request("GET", "/received").json()["received"] == half)
     connection.send(bytes(half))
     response = connection.getresponse()
     assert Answer(response.status, response.getheaders(), response.read()).json()["received"] == 2 * half
@@ -249,13 +258,110 @@ def test_a_stopped_service_has_a_page_and_stays_guarded(server: Server, host: t.
         assert server.request("GET", "/install").status == 403
     finally:
         host.check_output("systemctl start service")
-    deadline = time.monotonic() + 20
-    while server.request("GET", "/").status != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: server.request("GET", "/").status == 200)
 
 
-# Last, so that the stream was idle meanwhile
+# What an operator may add
+
+SITE_FILE = "/data/nginx/user_conf.d/edge.test.conf"
+
+
+def run_one(variables: dict[str, t.Any]) -> Run:
+    """Runs the role for the scenario's first site."""
+    return run_playbook("../molecule/edge/site", {"nginx_certbot_aliases": ["www.edge.test"], **variables})
+
+
+@pytest.fixture(scope="module")
+def options(server: Server, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[None]:
+    page = tmp_path_factory.mktemp("page") / "page.html"
+    page.write_text("<p>Our own page</p>", encoding="utf-8")
+    with socket.create_connection((server.address, 443)) as connection:
+        own_address = connection.getsockname()[0]
+    run = run_one(
+        {
+            "nginx_certbot_http3": True,
+            "nginx_certbot_allow": {"/closed": ["192.0.2.0/24"], "/closed/open": ["all"], "/friend": ["198.51.100.7"]},
+            "nginx_certbot_basic_auth_users": {"ops": "$apr1$abcdefgh$P7ojtXM3SXvs.8zpdoqUv1"},
+            "nginx_certbot_basic_auth_paths": ["/install", "/secret"],
+            "nginx_certbot_rate_limits": [{"path": "/console/api/login", "rate": "1r/m", "burst": 2}],
+            "nginx_certbot_trusted_proxies": [own_address],
+            "nginx_certbot_embeddable_ancestors": "https://www.example.com",
+            "nginx_certbot_hsts": "",
+            "nginx_certbot_unavailable_page": str(page),
+            "nginx_certbot_extra_server_conf": "location = /own {\n    return 200 own;\n}",
+        }
+    )
+    assert not run.failed, run.message
+    yield
+    back = run_one({})
+    assert not back.failed, back.message
+
+
+@pytest.mark.usefixtures("options")
+def test_a_path_is_open_to_the_addresses_it_names(server: Server) -> None:
+    assert server.request("GET", "/closed").status == server.request("GET", "/closed/below").status == 403
+    assert server.request("GET", "/closed/open").status == server.request("GET", "/closedx").status == 200
+
+
+@pytest.mark.usefixtures("options")
+def test_a_trusted_proxy_names_the_client_and_its_client_names_nobody(server: Server) -> None:
+    friend = {"X-Forwarded-For": "198.51.100.7"}
+    assert told(server.request("GET", "/friend", headers=friend))["x-forwarded-for"] == "198.51.100.7"
+    forged = {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}
+    assert server.request("GET", "/friend", headers=forged).status == 403
+    assert told(server.request("GET", "/", headers=forged))["x-forwarded-for"] == "203.0.113.9"
+
+
+@pytest.mark.usefixtures("options", "owned")
+def test_a_password_is_asked_for(server: Server) -> None:
+    for path in ("/secret", "/install"):
+        assert server.request("GET", path).status == 401
+        for word, status in (("open-sesame", 200), ("guess", 401)):
+            credentials = base64.b64encode(f"ops:{word}".encode()).decode()
+            assert server.request("GET", path, headers={"Authorization": f"Basic {credentials}"}).status == status
+    assert server.request("GET", "/console/api/setup").status == 200
+
+
+@pytest.mark.usefixtures("options")
+def test_a_password_does_not_open_an_unowned_service(server: Server) -> None:
+    credentials = base64.b64encode(b"ops:open-sesame").decode()
+    assert server.request("GET", "/install", headers={"Authorization": f"Basic {credentials}"}).status == 403
+
+
+@pytest.mark.usefixtures("options")
+def test_requests_above_the_rate_are_refused(server: Server) -> None:
+    statuses = [server.request("POST", "/console/api/login").status for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    assert server.request("POST", "/console/api/logout").status == 200
+
+
+@pytest.mark.usefixtures("options")
+def test_answers_say_what_was_asked_for(server: Server) -> None:
+    assert server.request("GET", "/own").body == b"own"
+    answer = server.request("GET", "/chatbot/token")
+    assert answer.header("Content-Security-Policy") == "frame-ancestors https://www.example.com"
+    assert answer.header("Strict-Transport-Security") is None
+    assert answer.header("Alt-Svc") == 'h3=":443"; ma=86400'
+
+
+@pytest.mark.usefixtures("options")
+def test_http_3_is_spoken(server: Server, host: t.Any) -> None:
+    if "HTTP3" not in host.check_output("curl --version"):
+        pytest.skip("the host's curl knows no HTTP/3")
+    fetch = "curl -sk --http3-only --resolve %s:443:%s -o /dev/null -w '%%{http_version} %%{http_code}' https://%s/"
+    assert host.check_output(fetch, server.domain, server.address, server.domain) == "3 200"
+
+
+@pytest.mark.usefixtures("options")
+def test_an_operators_own_page_is_shown(server: Server, host: t.Any) -> None:
+    host.check_output("systemctl stop service")
+    answer = server.request("GET", "/")
+    host.check_output("systemctl start service")
+    assert (answer.status, answer.body) == (503, b"<p>Our own page</p>")
+    wait_until(lambda: server.request("GET", "/").status == 200)
+
+
+# Late, so that the stream was idle meanwhile, and before what ends it
 
 
 def test_a_stream_starts_at_once_and_survives_two_idle_minutes(
@@ -264,3 +370,13 @@ def test_a_stream_starts_at_once_and_survives_two_idle_minutes(
     response, first_byte = idle_stream
     assert first_byte < 1
     assert response.read() == b"\ndata: %d\n\n" % IDLE
+
+
+def test_lines_that_nginx_refuses_change_nothing(server: Server, host: t.Any) -> None:
+    before = host.check_output(f"cat {SITE_FILE}")
+    run = run_one({"nginx_certbot_extra_server_conf": "no_such_directive on;"})
+    assert run.failed
+    assert 'unknown directive "no_such_directive" in /etc/nginx/' in run.message
+    assert host.check_output(f"cat {SITE_FILE}") == before
+    host.check_output("docker restart nginx-certbot")
+    wait_until(lambda: server.request("GET", "/").status == 200)
