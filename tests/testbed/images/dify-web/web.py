@@ -10,9 +10,6 @@ import os
 from standin import App, HttpError, Request, Response, html_response, serve
 
 PAGES = ("/apps", "/explore/apps", "/init", "/install", "/signin")
-# Published apps, which other sites may show in a frame; nothing else may be shown in one.
-APPS = ("chat", "chatbot", "completion", "workflow")
-EMBEDDABLE = ("/chat", "/workflow", "/completion", "/webapp-signin")
 PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Dify (stand-in)</title></head>
@@ -50,6 +47,9 @@ def home(request: Request) -> Response:
 for address in PAGES:
     application.route("GET", address)(lambda request: page(request.path))
 
+# Published apps, which other sites may show in a frame; nothing else may be shown in one.
+APPS = ("chat", "chatbot", "completion", "workflow")
+EMBEDDABLE = ("/chat", "/workflow", "/completion", "/webapp-signin")
 for app in APPS:
     application.route("GET", f"/{app}/<token>")(lambda request, token: page(request.path))
 
