@@ -263,8 +263,6 @@ def test_a_stopped_service_has_a_page_and_stays_guarded(server: Server, host: t.
 
 # What an operator may add
 
-SITE_FILE = "/data/nginx/user_conf.d/edge.test.conf"
-
 
 def run_one(variables: dict[str, t.Any]) -> Run:
     """Runs the role for the scenario's first site."""
@@ -373,10 +371,11 @@ def test_a_stream_starts_at_once_and_survives_two_idle_minutes(
 
 
 def test_lines_that_nginx_refuses_change_nothing(server: Server, host: t.Any) -> None:
-    before = host.check_output(f"cat {SITE_FILE}")
+    site = f"/data/nginx/user_conf.d/{server.domain}.conf"
+    before = host.check_output(f"cat {site}")
     run = run_one({"nginx_certbot_extra_server_conf": "no_such_directive on;"})
     assert run.failed
     assert 'unknown directive "no_such_directive" in /etc/nginx/' in run.message
-    assert host.check_output(f"cat {SITE_FILE}") == before
+    assert host.check_output(f"cat {site}") == before
     host.check_output("docker restart nginx-certbot")
     wait_until(lambda: server.request("GET", "/").status == 200)
