@@ -195,21 +195,6 @@ def test_held_ports_are_refused(listener: str, state: str, verdict: bool, words:
     assert words in " ".join(over.template(check["ansible.builtin.assert"]["fail_msg"]).split())
 
 
-@pytest.mark.parametrize(
-    ("listener", "verdict", "holder"),
-    [
-        ('UNCONN 0 0 0.0.0.0:443 0.0.0.0:* users:(("nginx",pid=812,fd=6))', True, ""),
-        ('UNCONN 0 0 *:443 *:* users:(("caddy",pid=5,fd=7))', False, "held by caddy, but HTTP/3 needs it"),
-        ("UNCONN 0 0 127.0.0.1:443 0.0.0.0:*", False, "held by a program that could not be named, but"),
-    ],
-)
-def test_a_held_udp_port_is_refused(listener: str, verdict: bool, holder: str) -> None:
-    check = task("preflight", "Refuse HTTP/3 on a port that another program holds")["ansible.builtin.assert"]
-    over = templar(__nginx_certbot_listener=listener)
-    assert over.evaluate_conditional(check["that"]) is verdict
-    assert holder in " ".join(over.template(check["fail_msg"]).split())
-
-
 # The certificate
 
 

@@ -11,7 +11,7 @@ import subprocess
 import typing as t
 
 import pytest
-from test_nginx_certbot import derive, render
+from test_nginx_certbot import derive, render, task, templar
 
 Block = list[tuple[list[str], t.Optional["Block"]]]
 ID = derive("__nginx_certbot_id")
@@ -254,6 +254,21 @@ def test_headers_of_the_edge_take_the_place_of_the_service_s() -> None:
     assert ["Strict-Transport-Security"] in found["proxy_hide_header"]
     assert "Alt-Svc" in added
     assert "Strict-Transport-Security" not in render("site.conf.j2", nginx_certbot_hsts="")
+
+
+@pytest.mark.parametrize(
+    ("listener", "verdict", "holder"),
+    [
+        ('UNCONN 0 0 0.0.0.0:443 0.0.0.0:* users:(("nginx",pid=812,fd=6))', True, ""),
+        ('UNCONN 0 0 *:443 *:* users:(("caddy",pid=5,fd=7))', False, "held by caddy, but HTTP/3 needs it"),
+        ("UNCONN 0 0 127.0.0.1:443 0.0.0.0:*", False, "held by a program that could not be named, but"),
+    ],
+)
+def test_a_held_udp_port_is_refused(listener: str, verdict: bool, holder: str) -> None:
+    check = task("preflight", "Refuse HTTP/3 on a port that another program holds")["ansible.builtin.assert"]
+    over = templar(__nginx_certbot_listener=listener)
+    assert over.evaluate_conditional(check["that"]) is verdict
+    assert holder in " ".join(over.template(check["fail_msg"]).split())
 
 
 @pytest.fixture(scope="module")
