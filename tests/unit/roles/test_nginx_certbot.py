@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import typing as t
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ansible.template import Templar, trust_as_template
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "nginx_certbot"
 LOADER = DataLoader()
+Block = list[tuple[list[str], t.Optional["Block"]]]
 
 
 def templar(**variables: t.Any) -> Templar:
@@ -37,6 +39,51 @@ def render(name: str, **variables: t.Any) -> str:
 def task(file: str, name: str) -> dict[str, t.Any]:
     tasks = LOADER.load_from_file(str(ROLE / "tasks" / f"{file}.yml"), trusted_as_template=True)
     return next(found for found in tasks if found["name"] == f"{file} | {name}")
+
+
+def parse(text: str) -> Block:
+    """An nginx configuration as directives, each with its words and, where it has one, its block."""
+    tokens = re.findall(r"\"[^\"]*\"|'[^']*'|[{};]|[^\s{};]+", re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE))
+
+    def block(depth: int) -> Block:
+        found: Block = []
+        words: list[str] = []
+        while tokens:
+            token = tokens.pop(0)
+            if token == ";":
+                found.append((words, None))
+                words = []
+            elif token == "{":
+                found.append((words, block(depth + 1)))
+                words = []
+            elif token == "}":
+                assert depth > 0 and not words
+                return found
+            else:
+                words.append(token)
+        assert depth == 0 and not words
+        return found
+
+    return block(0)
+
+
+def blocks(parent: Block, *words: str) -> list[Block]:
+    return [inner for found, inner in parent if inner is not None and found[: len(words)] == list(words)]
+
+
+def settings(parent: Block) -> dict[str, list[list[str]]]:
+    found: dict[str, list[list[str]]] = {}
+    for words, inner in parent:
+        if inner is None:
+            found.setdefault(words[0], []).append(words[1:])
+    return found
+
+
+def site(**variables: t.Any) -> Block:
+    """The site's server on port 443."""
+    servers = blocks(parse(render("site.conf.j2", **variables)), "server")
+    (found,) = [server for server in servers if "ssl_certificate" in settings(server)]
+    return found
 
 
 # Compose and certbot

@@ -11,9 +11,8 @@ import subprocess
 import typing as t
 
 import pytest
-from test_nginx_certbot import derive, render, task, templar
+from test_nginx_certbot import Block, blocks, derive, parse, render, settings, site, task, templar
 
-Block = list[tuple[list[str], t.Optional["Block"]]]
 ID = derive("__nginx_certbot_id")
 EVERYTHING: dict[str, t.Any] = {
     "nginx_certbot_http3": True,
@@ -30,44 +29,6 @@ EVERYTHING: dict[str, t.Any] = {
 }
 
 
-def parse(text: str) -> Block:
-    """An nginx configuration as directives, each with its words and, where it has one, its block."""
-    tokens = re.findall(r"\"[^\"]*\"|'[^']*'|[{};]|[^\s{};]+", re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE))
-
-    def block(depth: int) -> Block:
-        found: Block = []
-        words: list[str] = []
-        while tokens:
-            token = tokens.pop(0)
-            if token == ";":
-                found.append((words, None))
-                words = []
-            elif token == "{":
-                found.append((words, block(depth + 1)))
-                words = []
-            elif token == "}":
-                assert depth > 0 and not words
-                return found
-            else:
-                words.append(token)
-        assert depth == 0 and not words
-        return found
-
-    return block(0)
-
-
-def blocks(parent: Block, *words: str) -> list[Block]:
-    return [inner for found, inner in parent if inner is not None and found[: len(words)] == list(words)]
-
-
-def settings(parent: Block) -> dict[str, list[list[str]]]:
-    found: dict[str, list[list[str]]] = {}
-    for words, inner in parent:
-        if inner is None:
-            found.setdefault(words[0], []).append(words[1:])
-    return found
-
-
 def maps(text: str) -> dict[str, dict[str, str]]:
     """The maps of a configuration: the variable each sets, and what it sets it to."""
     found = {words[2]: inner for words, inner in parse(text) if words[0] == "map" and inner is not None}
@@ -81,13 +42,6 @@ def unquoted(word: str) -> str:
 def looked_up(table: dict[str, str], value: str) -> str:
     patterns = [key for key in table if key.startswith("~") and re.search(key[1:], value)]
     return table[value if value in table else patterns[0] if patterns else "default"]
-
-
-def site(**variables: t.Any) -> Block:
-    """The site's server on port 443."""
-    servers = blocks(parse(render("site.conf.j2", **variables)), "server")
-    (found,) = [server for server in servers if "ssl_certificate" in settings(server)]
-    return found
 
 
 def located(server: Block, path: str) -> list[dict[str, list[list[str]]]]:
