@@ -248,19 +248,6 @@ def test_what_only_resembles_a_guarded_path_is_not_guarded(path: str, server: Se
     assert server.request("POST", path).status == 200
 
 
-def test_a_stopped_service_has_a_page_and_stays_guarded(server: Server, host: t.Any) -> None:
-    host.check_output("systemctl stop service")
-    try:
-        for method in ("GET", "POST"):
-            answer = server.request(method, "/anything")
-            assert (answer.status, answer.header("Retry-After")) == (503, "30")
-            assert b"Back soon" in answer.body
-        assert server.request("GET", "/install").status == 403
-    finally:
-        host.check_output("systemctl start service")
-    wait_until(lambda: server.request("GET", "/").status == 200)
-
-
 # What an operator may add
 
 
@@ -269,7 +256,7 @@ def run_one(variables: dict[str, t.Any]) -> Run:
     return run_playbook("../molecule/edge/site", {"nginx_certbot_aliases": ["www.edge.test"], **variables})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def options(server: Server, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[None]:
     page = tmp_path_factory.mktemp("page") / "page.html"
     page.write_text("<p>Our own page</p>", encoding="utf-8")
@@ -296,67 +283,52 @@ def options(server: Server, tmp_path_factory: pytest.TempPathFactory) -> t.Itera
 
 
 @pytest.mark.usefixtures("options")
-def test_a_path_is_open_to_the_addresses_it_names(server: Server) -> None:
-    assert server.request("GET", "/closed").status == server.request("GET", "/closed/below").status == 403
-    assert server.request("GET", "/closed/open").status == server.request("GET", "/closedx").status == 200
+class TestOptions:
+    def test_a_path_is_open_to_the_addresses_it_names(self, server: Server) -> None:
+        assert server.request("GET", "/closed").status == server.request("GET", "/closed/below").status == 403
+        assert server.request("GET", "/closed/open").status == server.request("GET", "/closedx").status == 200
 
+    def test_a_trusted_proxy_names_the_client_and_its_client_names_nobody(self, server: Server) -> None:
+        friend = {"X-Forwarded-For": "198.51.100.7"}
+        assert told(server.request("GET", "/friend", headers=friend))["x-forwarded-for"] == "198.51.100.7"
+        forged = {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}
+        assert server.request("GET", "/friend", headers=forged).status == 403
+        assert told(server.request("GET", "/", headers=forged))["x-forwarded-for"] == "203.0.113.9"
 
-@pytest.mark.usefixtures("options")
-def test_a_trusted_proxy_names_the_client_and_its_client_names_nobody(server: Server) -> None:
-    friend = {"X-Forwarded-For": "198.51.100.7"}
-    assert told(server.request("GET", "/friend", headers=friend))["x-forwarded-for"] == "198.51.100.7"
-    forged = {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}
-    assert server.request("GET", "/friend", headers=forged).status == 403
-    assert told(server.request("GET", "/", headers=forged))["x-forwarded-for"] == "203.0.113.9"
+    @pytest.mark.usefixtures("owned")
+    def test_a_password_is_asked_for(self, server: Server) -> None:
+        for path in ("/secret", "/install"):
+            assert server.request("GET", path).status == 401
+            for word, status in (("open-sesame", 200), ("guess", 401)):
+                credentials = base64.b64encode(f"ops:{word}".encode()).decode()
+                assert server.request("GET", path, headers={"Authorization": f"Basic {credentials}"}).status == status
+        assert server.request("GET", "/console/api/setup").status == 200
 
+    def test_a_password_does_not_open_an_unowned_service(self, server: Server) -> None:
+        credentials = base64.b64encode(b"ops:open-sesame").decode()
+        assert server.request("GET", "/install", headers={"Authorization": f"Basic {credentials}"}).status == 403
 
-@pytest.mark.usefixtures("options", "owned")
-def test_a_password_is_asked_for(server: Server) -> None:
-    for path in ("/secret", "/install"):
-        assert server.request("GET", path).status == 401
-        for word, status in (("open-sesame", 200), ("guess", 401)):
-            credentials = base64.b64encode(f"ops:{word}".encode()).decode()
-            assert server.request("GET", path, headers={"Authorization": f"Basic {credentials}"}).status == status
-    assert server.request("GET", "/console/api/setup").status == 200
+    def test_requests_above_the_rate_are_refused(self, server: Server) -> None:
+        statuses = [server.request("POST", "/console/api/login").status for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        assert server.request("POST", "/console/api/logout").status == 200
 
+    def test_answers_say_what_was_asked_for(self, server: Server) -> None:
+        assert server.request("GET", "/own").body == b"own"
+        answer = server.request("GET", "/chatbot/token")
+        assert answer.header("Content-Security-Policy") == "frame-ancestors https://www.example.com"
+        assert answer.header("Strict-Transport-Security") is None
+        assert answer.header("Alt-Svc") == 'h3=":443"; ma=86400'
 
-@pytest.mark.usefixtures("options")
-def test_a_password_does_not_open_an_unowned_service(server: Server) -> None:
-    credentials = base64.b64encode(b"ops:open-sesame").decode()
-    assert server.request("GET", "/install", headers={"Authorization": f"Basic {credentials}"}).status == 403
+    def test_http_3_is_spoken(self, server: Server, host: t.Any) -> None:
+        if "HTTP3" not in host.check_output("curl --version"):
+            pytest.skip("the host's curl knows no HTTP/3")
+        fetch = "curl -sk --http3-only --resolve %s:443:%s -o /dev/null -w '%%{http_version} %%{http_code}' https://%s/"
+        assert host.check_output(fetch, server.domain, server.address, server.domain) == "3 200"
 
-
-@pytest.mark.usefixtures("options")
-def test_requests_above_the_rate_are_refused(server: Server) -> None:
-    statuses = [server.request("POST", "/console/api/login").status for _ in range(5)]
-    assert statuses == [200, 200, 200, 429, 429]
-    assert server.request("POST", "/console/api/logout").status == 200
-
-
-@pytest.mark.usefixtures("options")
-def test_answers_say_what_was_asked_for(server: Server) -> None:
-    assert server.request("GET", "/own").body == b"own"
-    answer = server.request("GET", "/chatbot/token")
-    assert answer.header("Content-Security-Policy") == "frame-ancestors https://www.example.com"
-    assert answer.header("Strict-Transport-Security") is None
-    assert answer.header("Alt-Svc") == 'h3=":443"; ma=86400'
-
-
-@pytest.mark.usefixtures("options")
-def test_http_3_is_spoken(server: Server, host: t.Any) -> None:
-    if "HTTP3" not in host.check_output("curl --version"):
-        pytest.skip("the host's curl knows no HTTP/3")
-    fetch = "curl -sk --http3-only --resolve %s:443:%s -o /dev/null -w '%%{http_version} %%{http_code}' https://%s/"
-    assert host.check_output(fetch, server.domain, server.address, server.domain) == "3 200"
-
-
-@pytest.mark.usefixtures("options")
-def test_an_operators_own_page_is_shown(server: Server, host: t.Any) -> None:
-    host.check_output("systemctl stop service")
-    answer = server.request("GET", "/")
-    host.check_output("systemctl start service")
-    assert (answer.status, answer.body) == (503, b"<p>Our own page</p>")
-    wait_until(lambda: server.request("GET", "/").status == 200)
+    def test_an_operators_own_page_is_in_place(self, server: Server, host: t.Any) -> None:
+        page = host.file(f"/data/nginx/user_conf.d/{server.domain}.unavailable.html")
+        assert page.content_string == "<p>Our own page</p>"
 
 
 # Late, so that the stream was idle meanwhile, and before what ends it
@@ -368,6 +340,19 @@ def test_a_stream_starts_at_once_and_survives_two_idle_minutes(
     response, first_byte = idle_stream
     assert first_byte < 1
     assert response.read() == b"\ndata: %d\n\n" % IDLE
+
+
+def test_a_stopped_service_has_a_page_and_stays_guarded(server: Server, host: t.Any) -> None:
+    host.check_output("systemctl stop service")
+    try:
+        for method in ("GET", "POST"):
+            answer = server.request(method, "/anything")
+            assert (answer.status, answer.header("Retry-After")) == (503, "30")
+            assert b"Back soon" in answer.body
+        assert server.request("GET", "/install").status == 403
+    finally:
+        host.check_output("systemctl start service")
+    wait_until(lambda: server.request("GET", "/").status == 200)
 
 
 def test_lines_that_nginx_refuses_change_nothing(server: Server, host: t.Any) -> None:
