@@ -360,7 +360,7 @@ def test_lines_that_nginx_refuses_change_nothing(server: Server, host: t.Any) ->
     before = host.check_output(f"cat {site}")
     run = run_one({"nginx_certbot_extra_server_conf": "no_such_directive on;"})
     assert run.failed
-    assert 'unknown directive "no_such_directive" in /etc/nginx/' in run.message
+    assert 'unknown directive "no_such_directive" in ' in run.message
     assert host.check_output(f"cat {site}") == before
     host.check_output("docker restart nginx-certbot")
     wait_until(lambda: server.request("GET", "/").status == 200)
