@@ -83,12 +83,12 @@ class Server:
         finally:
             connection.close()
 
-    def sign_in(self, password: str) -> dict[str, str]:
-        """Headers of a signed-in session."""
+    def sign_in(self, password: str, headers: dict[str, str] | None = None) -> dict[str, str]:
+        """Headers of a signed-in session; ``headers`` are sent along when signing in."""
         encoded = tuple(int(part) for part in self.version.split("-")[0].split(".")) >= (1, 11, 2)
         secret = base64.b64encode(password.encode()).decode() if encoded else password
         body = {"email": self.email, "password": secret, "remember_me": True}
-        answer = self.request("POST", "/console/api/login", body)
+        answer = self.request("POST", "/console/api/login", body, headers)
         assert answer.status == 200, answer.body
         cookies = answer.cookies()
         csrf = next(value for name, value in cookies.items() if name.endswith("csrf_token"))

@@ -24,6 +24,12 @@ class Web(App):
     def error_response(self, request: Request, error: HttpError) -> Response:
         return page(request.path, error.status)
 
+    def respond(self, request: Request) -> Response:
+        response = super().respond(request)
+        if not request.path.startswith(EMBEDDABLE):
+            response.headers.append(("X-Frame-Options", "DENY"))
+        return response
+
 
 def page(path: str, status: int = 200) -> Response:
     title = path.strip("/") if path in PAGES else "This page could not be found."
@@ -40,6 +46,12 @@ def home(request: Request) -> Response:
 
 for address in PAGES:
     application.route("GET", address)(lambda request: page(request.path))
+
+# Published apps, which other sites may show in a frame; nothing else may be shown in one.
+APPS = ("chat", "chatbot", "completion", "workflow")
+EMBEDDABLE = ("/chat", "/workflow", "/completion", "/webapp-signin")
+for app in APPS:
+    application.route("GET", f"/{app}/<token>")(lambda request, token: page(request.path))
 
 if __name__ == "__main__":
     serve("web:application", 3000)
