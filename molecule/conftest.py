@@ -250,7 +250,12 @@ def neighbour() -> t.Callable[..., str]:
 
     def run(*command: str, image: str = "plain", given: str = "") -> str:
         done = subprocess.run(
-            neighbour_command(*command, image=image), input=given, capture_output=True, text=True, timeout=900, check=False
+            neighbour_command(*command, image=image),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -72,7 +72,7 @@ def create_host(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def client(command: list[str], kind: str) -> int:
-    """Runs a command in a throw-away container on the hosts' network, which knows their domains; returns its exit code."""
+    """Runs a command in a throw-away container that reaches all hosts by their domains; returns its exit code."""
     tag = images.client_tag(kind)
     if kind != "plain" and tag not in images.present():
         with engine.lock():
