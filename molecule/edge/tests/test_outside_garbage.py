@@ -180,7 +180,7 @@ def test_noise_in_http2_ends_at_the_edge(server: Server) -> None:
     context = server.tls()
     context.set_alpn_protocols(["h2"])
     for words in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + NOISE, NOISE, b"\x00" * 20_000):
-        with socket.create_connection((server.address, 443), 30) as plain:
-            stream = context.wrap_socket(plain, server_hostname=server.domain)
+        plain = socket.create_connection((server.address, 443), 30)
+        with context.wrap_socket(plain, server_hostname=server.domain) as stream:
             assert stream.selected_alpn_protocol() == "h2"
             assert SERVICE not in exchange(stream, words)
