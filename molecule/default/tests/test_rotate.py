@@ -17,6 +17,8 @@ from conftest import DOCKER_PATH, PROJECT, Run, Server, playbook_command, run_at
 
 ROTATION = f"{DOCKER_PATH}/.env.rotation"
 TABLE = yaml.safe_load((PROJECT / "roles/dify/vars/main.yml").read_text(encoding="utf-8"))
+# Keys to stores and to a newer release's sandbox, which this server does not have.
+UNUSED = {"DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN", "QDRANT_API_KEY", "PGVECTOR_PASSWORD"}
 ACCEPTED_LOSS = {"dify_rotate_accept_loss": TABLE["__dify_rotations"]["SECRET_KEY"]["loses"]}
 
 
@@ -98,12 +100,9 @@ def test_a_key_between_services_is_replaced(host: t.Any) -> None:
     assert_replaced(run, "SANDBOX_API_KEY", before, settings(host))
 
 
-@pytest.mark.parametrize("secret", TABLE["__dify_rotations"])
+@pytest.mark.parametrize("secret", [secret for secret in TABLE["__dify_rotations"] if secret not in UNUSED])
 def test_every_question_tells_the_right_value_from_a_wrong_one(secret: str, host: t.Any) -> None:
-    row, value = TABLE["__dify_rotations"][secret], settings(host).get(secret)
-    services = host.check_output(f"cd {DOCKER_PATH} && docker compose ps --services").splitlines()
-    if value is None or row["service"] not in services:
-        pytest.skip("not used by this server")
+    row, value = TABLE["__dify_rotations"][secret], settings(host)[secret]
     program = (PROJECT / "roles/dify/files/rotate" / row["program"]).read_text(encoding="utf-8")
     interpreter = "python3" if row["program"].endswith(".py") else "sh"
     command = shlex.join(
