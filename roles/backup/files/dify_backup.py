@@ -80,6 +80,7 @@ class Plan:
     volumes: dict[str, str]  # named volumes of the project, with where they are
     owned: list[str]  # directories that containers write to
     images: dict[str, str]  # by service
+    order: list[str]  # all services, each after those it waits for
 
 
 def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
@@ -135,7 +136,29 @@ def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
         volumes=volumes,
         owned=sorted(owned),
         images={name: service["image"] for name, service in sorted(services.items()) if "image" in service},
+        order=_ordered({name: set(service.get("depends_on") or {}) for name, service in services.items()}),
     )
+
+
+def _ordered(needs: t.Mapping[str, t.Collection[str]]) -> list[str]:
+    """The names, each after those it needs.
+
+    >>> _ordered({"nginx": ["api"], "api": ["redis", "external"], "redis": []})
+    ['redis', 'api', 'nginx']
+    """
+    found: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in needs and name not in found and name not in visiting:
+            visiting.add(name)
+            for needed in sorted(needs[name]):
+                visit(needed)
+            found.append(name)
+
+    visiting: set[str] = set()
+    for name in sorted(needs):
+        visit(name)
+    return found
 
 
 def _databases(services: t.Mapping[str, Json]) -> list[Database]:
@@ -249,9 +272,13 @@ def _set(identity: str, members: list[Json]) -> Set:
             identity, members[-1]["time"], "", {}, ["manifest"], [t.cast("str", member["id"]) for member in members]
         )
     manifest = manifests[-1]
-    known = {identity: member["id"] for member in members for identity in (member["id"], member.get("original"))}
     named = dict(tag[3:].split(":", 1) for tag in manifest["tags"] if tag.startswith("of="))
-    parts = {part: known[snapshot] for part, snapshot in named.items() if snapshot in known}
+    parts = {
+        part: member["id"]
+        for part, snapshot in named.items()  # up to restic 0.16 the first digits of it
+        for member in members
+        if any(known.startswith(snapshot) for known in (member["id"], member.get("original") or ""))
+    }
     strays = [member["id"] for member in members if member is not manifest and member["id"] not in parts.values()]
     missing = sorted(set(named) - set(parts)) if named else ["every part"]
     return Set(identity, manifest["time"], manifest["id"], parts, missing, strays)
@@ -819,7 +846,9 @@ class Backup:
         """Halts services for a while. What is to be woken is written down before, for whoever finds this run dead."""
         running = [one for one in self.server.containers(self.plan.project) if one.state == "running"]
         halt = {
-            "start": sorted({one.service for one in running if one.service in stop}),
+            "start": [
+                one.name for service in self.plan.order for one in running if one.service == service and service in stop
+            ],
             "unpause": sorted(one.name for one in running if one.service in pause),
         }
         self.config.state("halted.json").write_text(json.dumps(halt), encoding="utf-8")
@@ -828,7 +857,7 @@ class Backup:
             if halt["unpause"]:
                 run(["docker", "pause", *halt["unpause"]])
             if halt["start"]:
-                self.server.compose("stop", *halt["start"])
+                self.server.compose("stop", *stop)
             yield
         finally:
             resume(self.config)
@@ -895,7 +924,7 @@ def resume(config: Config) -> None:
     except FileNotFoundError:
         return
     if halted["start"]:
-        run(["docker", "compose", "start", *halted["start"]], cwd=config.project_path)
+        run(["docker", "start", *halted["start"]])
     paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
     for name in halted["unpause"]:
         if name in paused:
@@ -955,10 +984,12 @@ def init(config: Config, options: argparse.Namespace) -> Json:
 
 
 def show(config: Config, options: argparse.Namespace) -> Json:
-    """The manifest of a set."""
+    """The manifest of a set, with its snapshots as they are called in this repository."""
     restic = Restic(config)
     chosen = choose(sets(restic.snapshots()), options.set)
     manifest: Json = json.loads(restic.run("dump", chosen.manifest, "/manifest.json"))
+    for part, snapshot in chosen.parts.items():
+        manifest["parts"][part]["snapshot"] = snapshot
     return manifest
 
 
@@ -975,14 +1006,16 @@ def status(config: Config, options: argparse.Namespace) -> Json:
 
 def alert(config: Config, options: argparse.Namespace) -> Json:
     """Tells the operator of a unit that failed. systemd calls it, so that also a killed run is told."""
-    command = options.unit
     state = _state(config)
-    message = "{} failed: {}".format(
-        command, (state.get(command) or {}).get("message") or "it was killed; see journalctl"
-    )
-    _keep(config, command, {"ended": time.time(), "success": False})
+    failed = [
+        "{} failed: {}".format(command, state[command]["message"])
+        for command in UNITS[options.unit]
+        if not state.get(command, {}).get("success", True)
+    ]
+    message = f"{config.name}: " + ("; ".join(failed) or f"{options.unit} failed, see journalctl")
+    _publish(config, state)
     if config.alert_command:
-        run([*config.alert_command, message], input=message)
+        run([*config.alert_command, message])
     return {"message": message}
 
 
@@ -1124,6 +1157,8 @@ COMMANDS: dict[str, t.Callable[[Config, argparse.Namespace], Json]] = {
 EXCLUSIVE = ("backup", "forget", "check", "restore", "init")
 # Whose results monitoring is told.
 REPORTED = ("backup", "forget", "check")
+# What the units run.
+UNITS = {"backup": ("backup", "forget"), "check": ("check",)}
 
 
 def _state(config: Config) -> Json:
@@ -1139,6 +1174,11 @@ def _keep(config: Config, command: str, result: Json) -> None:
     state = _state(config)
     state[command] = {**(state.get(command) or {}), **result}
     _replace(config.state("state.json"), json.dumps(state, indent=2, sort_keys=True), 0o600)
+    if "ended" in result:
+        _publish(config, state)
+
+
+def _publish(config: Config, state: Json) -> None:
     if config.textfile_path:
         _replace(Path(config.textfile_path), metrics(state), 0o644)
 
@@ -1187,7 +1227,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--other-release", action="store_true", help="whatever release is checked out")
     commands.add_parser("resume", help="start what a killed backup left halted")
     command = commands.add_parser("alert", help="tell of a failed run")
-    command.add_argument("unit", choices=REPORTED)
+    command.add_argument("unit", choices=UNITS)
     return main
 
 
@@ -1205,6 +1245,8 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
         config = Config.read(options.config)
         with locked(config.lock_timeout) if options.command in EXCLUSIVE else contextlib.nullcontext():
             started = time.time()
+            if options.command in REPORTED:
+                _keep(config, options.command, {"success": False, "message": "it was cut short"})
             result = COMMANDS[options.command](config, options)
         if options.command in REPORTED:
             ended = time.time()

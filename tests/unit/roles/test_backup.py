@@ -1,0 +1,403 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program of the role backup: what it saves, which sets it takes for whole, and that half a dump is never saved."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+PROJECT = Path(__file__).resolve().parents[3]
+ROLE = PROJECT / "roles/backup"
+spec = importlib.util.spec_from_file_location("dify_backup", ROLE / "files/dify_backup.py")
+assert spec
+assert spec.loader
+program = importlib.util.module_from_spec(spec)
+sys.modules["dify_backup"] = program
+spec.loader.exec_module(program)
+
+DOCKER = "/opt/dify/docker"
+
+
+def service(image: str, *volumes: tuple[str, str], **more: t.Any) -> dict[str, t.Any]:
+    """A resolved service; a source without a slash is a named volume."""
+    mounts = [
+        {"type": "bind" if "/" in source else "volume", "source": source, "target": target}
+        for source, target in volumes
+    ]
+    return {"image": image, "volumes": mounts, **more}
+
+
+def project() -> dict[str, t.Any]:
+    """A resolved project like a release's, with what operators add."""
+    database = {"DB_HOST": "db", "DB_USERNAME": "postgres", "DB_PASSWORD": "secret"}
+    environment = {**database, "DB_DATABASE": "main", "REDIS_HOST": "redis", "VECTOR_STORE": "weaviate"}
+    storage = (f"{DOCKER}/volumes/app/storage", "/app/api/storage")
+    return {
+        "name": "dify",
+        "services": {
+            "api": service("dify-api:1", storage, environment=environment, depends_on={"db": {}, "redis": {}}),
+            "worker": service("dify-api:1", storage),
+            "web": service("dify-web:1"),
+            "plugin_daemon": service(
+                "daemon:1",
+                (f"{DOCKER}/volumes/plugin_daemon", "/app"),
+                environment={**database, "DB_DATABASE": "plugins"},
+            ),
+            "db": service("postgres:15", (f"{DOCKER}/volumes/db/data", "/data")),
+            "redis": service("redis:6", (f"{DOCKER}/volumes/redis/data", "/data")),
+            "weaviate": service("weaviate:1", (f"{DOCKER}/volumes/weaviate", "/var/lib"), profiles=["weaviate"]),
+            "sandbox": service("sandbox:1", ("home", "/home"), ("/srv/mine", "/mine")),
+            "nginx": service("nginx:1", depends_on={"api": {}, "web": {}}),
+        },
+        "volumes": {"home": {"name": "dify_home"}},
+    }
+
+
+def made(config: dict[str, t.Any]) -> t.Any:
+    return program.plan(config, DOCKER, {"dify_home": "/var/lib/docker/volumes/dify_home/_data"})
+
+
+def test_everything_below_the_project_is_saved_but_for_databases_cache_and_store() -> None:
+    plan = made(project())
+    assert plan.files == [DOCKER, "/srv/mine", "/var/lib/docker/volumes/dify_home/_data"]
+    assert plan.excluded == [f"{DOCKER}/volumes/{name}" for name in ("db/data", "redis/data", "weaviate")]
+    assert plan.store_paths == [f"{DOCKER}/volumes/weaviate"]
+    assert plan.volumes == {"dify_home": "/var/lib/docker/volumes/dify_home/_data"}
+
+
+def test_both_databases_are_found_by_what_their_services_are_told() -> None:
+    assert [(one.name, one.service) for one in made(project()).databases] == [("main", "db"), ("plugins", "db")]
+
+
+def test_a_password_shows_in_no_representation() -> None:
+    assert "secret" not in repr(made(project()))
+
+
+def test_those_that_use_the_store_wait_for_its_copy_and_nobody_else() -> None:
+    plan = made(project())
+    assert (plan.writers, plan.store) == (["api", "worker"], ["weaviate"])
+
+
+def test_services_wake_after_those_they_need() -> None:
+    order = made(project()).order
+    assert order.index("db") < order.index("api") < order.index("nginx")
+    assert sorted(order) == sorted(project()["services"])
+
+
+def test_a_store_elsewhere_is_not_looked_for() -> None:
+    config = project()
+    config["services"]["api"]["environment"]["VECTOR_STORE"] = "tidb_vector"
+    del config["services"]["weaviate"]
+    plan = made(config)
+    assert (plan.store, plan.store_paths) == ([], [])
+
+
+def test_what_an_operator_mounts_read_only_from_outside_is_left_alone() -> None:
+    config = project()
+    mounts = config["services"]["web"]["volumes"]
+    mounts.append({"type": "bind", "source": "/", "target": "/host", "read_only": True})
+    assert "/" not in made(config).files
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"DB_TYPE": "mysql"}, "is a mysql"),
+        ({"DB_HOST": "db.example.com"}, "is at db.example.com"),
+        ({"DB_DATABASE": ""}, "DB_DATABASE"),
+    ],
+)
+def test_a_database_that_cannot_be_saved_is_refused(change: dict[str, str], said: str) -> None:
+    config = project()
+    for name in ("api", "plugin_daemon"):
+        config["services"][name]["environment"].update(change)
+    with pytest.raises(program.Problem, match=said):
+        made(config)
+
+
+# Sets
+
+
+def snapshots(number: int, parts: t.Sequence[str]) -> list[dict[str, t.Any]]:
+    """A whole set as restic lists it, the manifest last."""
+    identity = f"2026112{number}T000000Z-00000{number}"
+    at = f"2026-11-2{number}T00:00:00Z"
+    listed = [
+        {"id": f"{number}-{part}", "time": at, "tags": [program.TAG, f"set={identity}", f"part={part}"]}
+        for part in parts
+    ]
+    names = [f"of={part}:{number}-{part}" for part in parts]
+    tags = [program.TAG, f"set={identity}", "part=manifest", *names]
+    return [*listed, {"id": f"{number}-manifest", "time": at, "tags": tags}]
+
+
+PARTS = ("database-dify", "files", "store")
+whole = st.integers(1, 5).map(lambda count: [one for number in range(count) for one in snapshots(number, PARTS)])
+
+
+@given(st.data(), whole)
+def test_a_set_is_complete_exactly_when_nothing_of_it_is_missing(data: st.DataObject, full: list[t.Any]) -> None:
+    there = data.draw(st.lists(st.sampled_from(full), unique_by=lambda one: t.cast("str", one["id"])))
+    for found in program.sets(there):
+        number = found.identity[7]
+        ids = {one["id"] for one in there if one["id"].startswith(f"{number}-")}
+        assert found.complete == (ids == {f"{number}-{part}" for part in (*PARTS, "manifest")})
+        assert set(found.snapshots) == ids
+
+
+@given(st.data(), whole)
+def test_the_newest_complete_set_and_all_after_it_is_never_forgotten(data: st.DataObject, full: list[t.Any]) -> None:
+    there = data.draw(st.lists(st.sampled_from(full), unique_by=lambda one: t.cast("str", one["id"])))
+    kept = data.draw(st.sets(st.sampled_from([one["id"] for one in full if one["id"].endswith("manifest")])))
+    found = program.sets(there)
+    gone = program.outdated(found, kept)
+    complete = [one for one in found if one.complete]
+    if not complete:
+        assert gone == []
+        return
+    newest = complete[-1]
+    assert program.choose(found, "latest") == newest
+    for one in found:
+        if one.identity >= newest.identity or (one.complete and one.manifest in kept):
+            assert not set(gone) & set(one.snapshots)
+        else:
+            assert set(one.snapshots) <= set(gone)
+
+
+def test_a_manifest_goes_before_the_parts_it_names() -> None:
+    found = program.sets([*snapshots(1, PARTS), *snapshots(2, PARTS)])
+    assert program.outdated(found, ["2-manifest"])[0] == "1-manifest"
+
+
+def test_sets_that_were_copied_to_another_repository_are_complete_there() -> None:
+    copied = [{**one, "id": f"copy-{one['id']}", "original": one["id"]} for one in snapshots(1, PARTS)]
+    assert [one.complete for one in program.sets(copied)] == [True]
+
+
+def test_what_is_missing_is_named() -> None:
+    full = snapshots(1, PARTS)
+    found = program.sets([one for one in full if "files" not in one["id"]])
+    with pytest.raises(program.Problem, match=r"no complete set.*20261121T000000Z-000001 without files"):
+        program.choose(found, "latest")
+    with pytest.raises(program.Problem, match="incomplete: files missing"):
+        program.choose(found, "20261121T000000Z-000001")
+    with pytest.raises(program.Problem, match="no set"):
+        program.choose(found, "20261122T000000Z-000001")
+
+
+# Streams
+
+
+def sink(script: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_stream_arrives_whole_and_with_its_digest(tmp_path: Path) -> None:
+    target = tmp_path / "arrived"
+    text = "seq 1 300000"
+    moved = program.pump(["sh", "-c", text], sink(f"cat >{target}"))
+    content = subprocess.run(["sh", "-c", text], capture_output=True, check=True).stdout
+    assert target.read_bytes() == content
+    assert moved == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_after_a_failing_dump_nobody_sees_an_end(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    with pytest.raises(program.Problem, match="sh failed with 3: no such table"):
+        program.pump(
+            ["sh", "-c", "seq 1 300000; echo no such table >&2; exit 3"], sink(f"cat >/dev/null; touch {ended}")
+        )
+    assert not ended.exists()
+
+
+def test_a_repository_that_stops_taking_is_told_with_its_own_words() -> None:
+    with pytest.raises(program.Problem, match="sh failed with 1: no space left"):
+        program.pump(["sh", "-c", "seq 1 3000000"], sink("head -c 10 >/dev/null; echo no space left >&2; exit 1"))
+
+
+# Trees
+
+
+def test_a_tree_is_the_same_whatever_order_it_is_read_in(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir/资料.txt").write_text("x")
+    (tmp_path / "link").symlink_to("dir")
+    entries = list(program.walked([str(tmp_path)], [], set()))
+    assert program.summary(entries) == program.summary(reversed(entries))
+    before = program.summary(entries)
+    assert {key: before[key] for key in ("files", "directories", "symlinks", "bytes")} == {
+        "files": 1,
+        "directories": 2,
+        "symlinks": 1,
+        "bytes": 1,
+    }
+    (tmp_path / "dir/资料.txt").chmod(0o600)
+    assert program.summary(program.walked([str(tmp_path)], [], set()))["digest"] != before["digest"]
+
+
+@pytest.mark.parametrize(
+    ("line", "gone"),
+    [
+        ('{"message_type":"error","error":{"Op":"lstat","Path":"/x","Err":2},"item":"/x"}', True),
+        ('{"message_type":"error","error":{"message":"lstat /x: no such file or directory"},"item":"/x"}', True),
+        ('{"message_type":"error","error":{"Op":"open","Path":"/x","Err":13},"item":"/x"}', False),
+        ('{"message_type":"error","error":{"message":"read /x: input/output error"},"item":"/x"}', False),
+        ("error", False),
+    ],
+)
+def test_only_files_that_vanished_may_go_unread(line: str, gone: bool) -> None:
+    assert program.vanished(line) is gone
+
+
+# The real restic, where it is installed
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> t.Any:
+    restic = shutil.which("restic")
+    if not restic:
+        pytest.skip("restic is not installed")
+    (tmp_path / "password").write_text("a password")
+    paths = {name: str(tmp_path / name) for name in ("repository", "state_path", "cache_path")}
+    Path(paths["state_path"]).mkdir()
+    made = {field.name: "" for field in dataclasses.fields(program.Config)}
+    made |= {"name": "server", "password_file": str(tmp_path / "password"), "restic": restic, **paths}
+    more: dict[str, t.Any] = {"restic_options": [], "keep": {"last": 1}, "append_only": False, "check_subset": "100%"}
+    return program.Config(**{**made, **more})
+
+
+NO_OPTIONS = argparse.Namespace()
+
+
+def save(restic: t.Any, identity: str, tree: Path) -> None:
+    """A set of two parts."""
+    tags = ["set=" + identity]
+    dump = restic.store(["echo", "a dump"], "database.dump", [*tags, "part=database"])
+    files = restic.backup([str(tree)], [], [*tags, "part=files"])
+    names = [f"of=database:{dump['snapshot_id']}", f"of=files:{files['snapshot_id']}"]
+    manifest = {"set": identity, "parts": {"database": {}, "files": {}}}
+    restic.store(["echo", json.dumps(manifest)], "manifest.json", [*tags, "part=manifest", *names])
+
+
+def test_sets_live_and_go_as_a_whole(config: t.Any, tmp_path: Path) -> None:
+    tree = tmp_path / "tree [1]*"
+    tree.mkdir(mode=0o2750)
+    os.chown(tree, 1001, 70)
+    (tree / "Übersicht 资料.txt").write_text("content")
+    assert program.init(config, NO_OPTIONS) == {"created": True}
+    assert program.init(config, NO_OPTIONS) == {"created": False}
+    restic = program.Restic(config)
+    for number in range(3):
+        save(restic, f"2026112{number}T000000Z-000000", tree)
+    with pytest.raises(program.Problem, match="sh failed with 1: cut"):
+        restic.store(
+            ["sh", "-c", "echo half; echo cut >&2; exit 1"], "x", ["set=20261123T000000Z-000000", "part=database"]
+        )
+    found = program.sets(restic.snapshots())
+    assert [one.complete for one in found] == [True, True, True]
+    manifest = program.show(config, argparse.Namespace(set="latest"))
+    assert manifest["set"] == "20261122T000000Z-000000"
+    assert {part: saved["snapshot"] for part, saved in manifest["parts"].items()} == found[-1].parts
+
+    lines = restic.run("ls", "--json", found[-1].parts["files"]).splitlines()
+    assert program.summary(program.listed(lines, [str(tree)], set())) == program.summary(
+        program.walked([str(tree)], [], set())
+    )
+    sound = restic.load(found[-1].parts["database"], "database.dump", ["cat"])
+    assert sound["bytes"] == len("a dump\n")
+
+    assert program.forget(config, NO_OPTIONS) == {"forgotten": 6}
+    assert [one.identity for one in program.sets(restic.snapshots())] == ["20261122T000000Z-000000"]
+    assert program.check(config, NO_OPTIONS) == {}
+
+
+def test_an_exclusion_is_a_path_and_no_pattern(config: t.Any, tmp_path: Path) -> None:
+    program.init(config, NO_OPTIONS)
+    restic = program.Restic(config)
+    for name in ("a", "[ab]", "b"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+    saved = restic.backup([str(tmp_path / "tree")], [str(tmp_path / "tree/[ab]")], [])
+    lines = restic.run("ls", "--json", saved["snapshot_id"]).splitlines()
+    names = {Path(entry.path).name for entry in program.listed(lines, [str(tmp_path / "tree")], set())}
+    assert names == {"tree", "a", "b"}
+
+
+def test_a_wrong_password_is_named_and_the_repository_stays(config: t.Any) -> None:
+    program.init(config, NO_OPTIONS)
+    Path(config.password_file).write_text("another password")
+    with pytest.raises(program.Problem, match=r"neither be opened \(.*wrong password"):
+        program.init(config, NO_OPTIONS)
+
+
+# What is told
+
+
+def test_metrics_are_what_prometheus_reads() -> None:
+    state = {"backup": {"success": True, "ended": 1.5, "message": "", "set": "x"}, "check": {"success": False}}
+    text = program.metrics(state)
+    assert 'selfhost_dify_backup_last_run_success{command="backup"} 1.0\n' in text
+    assert 'selfhost_dify_backup_last_run_success{command="check"} 0.0\n' in text
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(names) == len(set(names))
+
+
+def test_credentials_in_an_address_are_hidden() -> None:
+    said = program.complaint(["restic"], 1, "Fatal: unable to open https://me:secret@backup.example.com/dify")
+    assert "secret" not in said
+    assert "backup.example.com" in said
+
+
+def test_a_run_waits_for_another_one_and_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "LOCK", str(tmp_path / "lock"))
+    with program.locked(0), pytest.raises(program.Problem, match="Another run"), program.locked(0):
+        pass
+    with program.locked(0):
+        pass
+
+
+def test_a_failed_run_is_remembered_and_told(
+    config: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "LOCK", str(tmp_path / "lock"))
+    told = tmp_path / "told"
+    changed = dataclasses.replace(
+        config,
+        textfile_path=str(tmp_path / "backup.prom"),
+        alert_command=["sh", "-c", f'echo "$1" >{told}', "sh"],
+        lock_timeout=0,
+    )
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(dataclasses.asdict(changed)))
+    assert program.main(["--config", str(path), "check"]) == 1
+    assert "check: restic failed" in capsys.readouterr().err
+    assert 'last_run_success{command="check"} 0.0' in (tmp_path / "backup.prom").read_text()
+    assert program.main(["--config", str(path), "alert", "check"]) == 0
+    assert told.read_text().startswith("server: check failed: restic failed")
+
+
+def test_role_and_program_know_the_same_configuration() -> None:
+    written = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__backup_config"]
+    assert list(written) == [field.name for field in dataclasses.fields(program.Config)]
+
+
+def test_manifests_tell_the_collections_version() -> None:
+    assert (
+        yaml.safe_load((ROLE / "vars/main.yml").read_text())["__backup_version"]
+        == yaml.safe_load((PROJECT / "galaxy.yml").read_text())["version"]
+    )
