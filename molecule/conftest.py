@@ -188,7 +188,8 @@ def _read(path: Path) -> t.Any:
 
 @pytest.fixture(scope="session")
 def server() -> Server:
-    instance = _read(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]))[0]
+    instances = {one["instance"]: one for one in _read(Path(os.environ["MOLECULE_INSTANCE_CONFIG"]))}
+    instance = instances[os.environ.get("DIFY_TEST_SERVER", next(iter(instances)))]
     testbed = _read(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "testbed.json")
     variables = _read(Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "host_vars" / f"{instance['instance']}.yml")
     defaults = _read(PROJECT / "roles/dify/defaults/main.yml")

@@ -490,6 +490,9 @@ class Restic:
     def popen(self, *arguments: str, **options: t.Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*self.base, *arguments], env=self.environment, **options)
 
+    def version(self) -> str:
+        return self.run("version").split()[1]
+
     def snapshots(self) -> list[Json]:
         text = self.run("snapshots", "--json", "--host", self.config.name, "--tag", TAG)
         return json.loads(text) or []
@@ -880,7 +883,7 @@ class Backup:
             "downtime": round(self.downtime, 3),
             "mode": self.mode,
             "collection": self.config.version,
-            "restic": self.restic.run("version").split()[1],
+            "restic": self.restic.version(),
             "release": release,
             "project": self.plan.project,
             "project_path": self.server.path,
@@ -1083,6 +1086,8 @@ class Restore:
         saved = self.manifest["parts"][part]
         skipped = sorted(path for path in tracked if any(_below(path, parent) for parent in saved["paths"]))
         words = ["--exclude=" + pattern(path) for path in skipped]
+        if [int(number) for number in self.restic.version().split(".")[:2]] >= [0, 15]:
+            words.append("--sparse")
         self.restic.run("restore", saved["snapshot"], "--target", "/", "--verify", *words)
         found = summary(walked(saved["paths"], saved["excluded"], tracked))
         wrong = [f"{key} is {found[key]}, not {saved[key]}" for key in found if found[key] != saved[key]]

@@ -1,0 +1,37 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server holds, asked by other means than the backup's own."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from pathlib import Path
+
+TREES = "volumes/app volumes/plugin_daemon volumes/weaviate envs"
+SECRETS = "SECRET_KEY DB_PASSWORD REDIS_PASSWORD PLUGIN_DAEMON_KEY WEAVIATE_API_KEY DIFY_AGENT_SERVER_SECRET_KEY"
+
+SCRIPT = f"""
+cd /opt/dify/docker
+echo "== rows"
+for database in dify dify_plugin; do
+  docker compose exec -T db_postgres pg_dump -U postgres --data-only --inserts -d $database | grep '^INSERT' | sort
+done
+docker compose exec -T db_postgres psql -U postgres -qAtc '\\du' | sort
+echo "== entries"
+find {TREES} -printf '%y %m %U:%G %n %P %l\\n' | sort
+echo "== contents"
+find {TREES} -type f -print0 | sort -z | xargs -0 sha256sum
+echo "== secrets"
+for name in {SECRETS}; do grep "^$name=" .env; done | sha256sum
+sha256sum /root/.dify/owner_password
+"""
+
+FILE = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", ".")) / "truth.txt"
+
+
+def truth(host: t.Any) -> dict[str, list[str]]:
+    """Section to its lines."""
+    sections = host.check_output("sh -c %s", SCRIPT).split("== ")
+    return {section.split("\n")[0]: section.split("\n")[1:] for section in sections if section}
