@@ -48,6 +48,10 @@ class Problem(Exception):
     """What went wrong, as a sentence for the operator."""
 
 
+class Locked(Problem):
+    """Another run is under way."""
+
+
 # What follows from the Compose project -------------------------------------------------------------------------------
 
 
@@ -462,10 +466,24 @@ def run(command: t.Sequence[str], **options: t.Any) -> str:
 
 
 def complaint(command: t.Sequence[str], code: int, output: str) -> str:
-    lines = [line for line in output.strip().splitlines() if line.strip()]
-    said = "; ".join(lines[-3:]) if lines else "it said nothing"
+    """What a failed command said: its last lines, without credentials."""
+    lines = [said(line) for line in output.strip().splitlines() if line.strip()]
+    words = "; ".join(lines[-3:]) if lines else "it said nothing"
     program = " ".join(command[:2]) if command[0] == "docker" else Path(command[0]).name
-    return "{} failed with {}: {}".format(program, code, re.sub(r"://[^/@\s]+@", "://***@", said))
+    return "{} failed with {}: {}".format(program, code, re.sub(r"://[^/@\s]+@", "://***@", words))
+
+
+def said(line: str) -> str:
+    """The message of a line that may be JSON.
+
+    >>> said('{"message_type":"exit_error","code":12,"message":"Fatal: wrong password"}')
+    'Fatal: wrong password'
+    """
+    try:
+        message = json.loads(line)["message"]
+    except (ValueError, KeyError, TypeError):
+        return line
+    return str(message)
 
 
 class Restic:
@@ -584,6 +602,7 @@ def pump(source: t.Sequence[str], sink: subprocess.Popen[bytes], **options: t.An
             sink.stdin.flush()
         except BrokenPipeError:
             broken = True
+            process.kill()  # nobody takes the rest
         except BaseException:
             sink.kill()
             process.kill()
@@ -591,11 +610,11 @@ def pump(source: t.Sequence[str], sink: subprocess.Popen[bytes], **options: t.An
         process.stdout.close()
         code = process.wait()
         errors.seek(0)
-        said = errors.read().decode("utf-8", "replace")
+        words = errors.read().decode("utf-8", "replace")
     if code and not broken:
         sink.kill()
         sink.communicate()
-        raise Problem(complaint(source, code, said))
+        raise Problem(complaint(source, code, words))
     with contextlib.suppress(BrokenPipeError):
         sink.stdin.close()
     sink.stdin = None  # communicate() would close it once more
@@ -1143,8 +1162,13 @@ def restore(config: Config, options: argparse.Namespace) -> Json:
 
 
 def wake(config: Config, options: argparse.Namespace) -> Json:
-    resume(config)
-    return {}
+    """Resumes unless a run is under way, which does so itself."""
+    try:
+        with locked(0):
+            resume(config)
+    except Locked:
+        return {"resumed": False}
+    return {"resumed": True}
 
 
 COMMANDS: dict[str, t.Callable[[Config, argparse.Namespace], Json]] = {
@@ -1207,9 +1231,7 @@ def locked(timeout: int) -> t.Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    raise Problem(
-                        f"Another run was still under way after {timeout} seconds; try again later."
-                    ) from None
+                    raise Locked(f"Another run was still under way after {timeout} seconds; try again later.") from None
                 time.sleep(0.5)
         yield
 
