@@ -371,6 +371,17 @@ def test_a_run_waits_for_another_one_and_gives_up(tmp_path: Path, monkeypatch: p
         pass
 
 
+def test_what_a_killed_run_halted_is_woken_by_nobody_while_another_one_runs(
+    config: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "LOCK", str(tmp_path / "lock"))
+    halted = Path(config.state_path) / "halted.json"
+    halted.write_text(json.dumps({"start": [], "unpause": []}))
+    with program.locked(0):
+        assert program.wake(config, NO_OPTIONS) == {"resumed": False}
+        assert halted.exists()
+
+
 def test_a_failed_run_is_remembered_and_told(
     config: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
