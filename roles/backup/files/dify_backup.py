@@ -909,7 +909,10 @@ class Backup:
             "url": self.plan.url,
             "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
             "images": self.server.images(self.plan),
-            "volumes": {name: _labels(name) for name in [*self.plan.volumes, *self.config.edge_volumes]},
+            "volumes": {
+                name: {"path": self.server.mountpoint(name), "labels": _labels(name)}
+                for name in [*self.plan.volumes, *self.config.edge_volumes]
+            },
             "owners": owners,
             "parts": self.parts,
         }
@@ -1053,17 +1056,40 @@ class Restore:
     def run(self) -> Json:
         self.restic.run("unlock")
         self.manifest = show(self.config, self.options)
-        self.refuse()
-        for name, labels in self.manifest["volumes"].items():
-            if name not in self.config.edge_volumes or self.options.edge:
-                words = [word for key, value in sorted(labels.items()) for word in ("--label", key + "=" + value)]
-                run(["docker", "volume", "create", *words, name])
+        # Says that what is there comes from a restore of this set that did not end.
+        begun = self.config.state("restoring")
+        if not (begun.exists() and begun.read_text(encoding="utf-8") == self.manifest["set"]):
+            self.refuse()
+            begun.write_text(self.manifest["set"], encoding="utf-8")
+        self.volumes()
         tracked = self.server.tracked()
         for part in ("files", "store", *(["edge"] if self.options.edge else [])):
             if part in self.manifest["parts"]:
                 self.files(part, tracked)
         counted = self.databases()
+        begun.unlink()
         return {"set": self.manifest["set"], "rows": counted}
+
+    def wanted(self) -> list[str]:
+        """The named volumes to restore."""
+        volumes = self.manifest["volumes"]
+        return [
+            name
+            for name in sorted(volumes)
+            if volumes[name]["path"] and (self.options.edge or name not in self.config.edge_volumes)
+        ]
+
+    def volumes(self) -> None:
+        """Makes the named volumes as Compose would, so that it takes them for its own."""
+        for name in self.wanted():
+            saved = self.manifest["volumes"][name]
+            words = [word for key, value in sorted(saved["labels"].items()) for word in ("--label", f"{key}={value}")]
+            run(["docker", "volume", "create", *words, name])
+            if self.server.mountpoint(name) != saved["path"]:
+                raise Problem(
+                    f"The volume {name} is in {self.server.mountpoint(name)} here, but was in {saved['path']}; "
+                    "give Docker the same data-root as on the old host."
+                )
 
     def refuse(self) -> None:
         """Refuses what the set does not fit."""
@@ -1091,12 +1117,15 @@ class Restore:
                     self.manifest["set"], self.manifest["project_path"], self.server.path
                 )
             )
-        occupied = sorted(one.name for one in self.server.containers(self.manifest["project"]))
-        if Path(self.server.path, ".env").exists() or occupied:
+        occupied = [one.name for one in self.server.containers(self.manifest["project"])]
+        occupied += [name for name in self.wanted() if self.server.mountpoint(name)]
+        environment = Path(self.server.path, ".env")
+        occupied += [str(environment)] if environment.exists() else []
+        if occupied:
             raise Problem(
-                "{} is no empty target: {}. Move it away, or restore onto another host.".format(
-                    self.server.path,
-                    "its containers are " + ", ".join(occupied) if occupied else "it has a .env",
+                "{} is no empty target, since there are {}. Restore onto another host, or move these away; after a "
+                "restore that ended, go on with selfhost.dify.site.".format(
+                    self.server.path, ", ".join(sorted(occupied))
                 )
             )
 
@@ -1136,12 +1165,11 @@ class Restore:
             raise Problem("The set {} has no database {}.".format(self.manifest["set"], name))
         if [name] not in session.query("SELECT datname FROM pg_database;", database="postgres"):
             run(session.tool("createdb", name), env=session.environment)
-        if session.query(COUNT):
-            raise Problem(f"The database {name} is not empty; restore onto a server without data.")
-        self.load(
-            saved, "database.dump", session, "pg_restore", "--exit-on-error", "--single-transaction", "--dbname=" + name
-        )
         rows = {table: int(number) for table, number in session.query(COUNT)}
+        if not rows:  # in one transaction: after a run that was cut short there is all or nothing
+            words = ["--exit-on-error", "--single-transaction", "--dbname=" + name]
+            self.load(saved, "database.dump", session, "pg_restore", *words)
+            rows = {table: int(number) for table, number in session.query(COUNT)}
         wrong = [
             f"{table} has {rows.get(table)} rows, not {number}"
             for table, number in saved["rows"].items()
