@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_orders_that_fail_leave_the_site_up_and_are_not_repeated_at_once(server:
         soon = run_one(names)
         assert (soon.failed, soon.changed) == (True, 0)
         assert "1 order for edge.test failed, the last with" in soon.message
-        assert "the next try is due in 12 min" in soon.message
+        assert re.search(r"the next try is due in 1?[0-9] min", soon.message)
         assert "-e nginx_certbot_retry=true" in soon.message
 
         tell_dns("clear-a", host="away.edge.test")

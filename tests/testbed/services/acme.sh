@@ -33,10 +33,10 @@ configure() {
 }}
 JSON
 }
-# Let's Encrypt's certificates last 90 days. Those of the second directory last two minutes, and nobody is given its root to trust.
+# Let's Encrypt's certificates last 90 days. Those of the second directory last two and a half minutes, and nobody is given its root to trust.
 # The third asks the DNS server whose records may be changed from outside.
 configure 14000 7776000
-configure 14001 120
+configure 14001 150
 configure 14002 7776000
 
 # Pebble makes a new root at every start. All of them are kept, so that certificates on the hosts outlive it.
