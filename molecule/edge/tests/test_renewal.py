@@ -1,7 +1,7 @@
 # Copyright (c) 2026, selfhost.dify contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A certificate that lives two and a half minutes, and a host that restarts while the ACME server and the DNS are out of reach."""
+"""A certificate that lives two and a half minutes; a host that restarts while ACME server and DNS are out of reach."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def until(what: str, condition: t.Callable[[], bool], seconds: float = 180) -> N
 
 
 def test_a_renewed_certificate_is_served_and_no_answer_is_missed(server: Server, host: t.Any) -> None:
-    # Also what happens to a server that changes its directory: one new certificate, of the new one. The container looks for due ones
-    # when it starts, before that order, and next when half of the certificate's life is over, which is when certbot finds it due.
+    # Also what happens to a server that changes its directory: one new certificate, of the new one. The container looks
+    # for due ones when it starts, before that order, and next when certbot finds this one due: at half of its life.
     run = run_one(
         {
             "nginx_certbot_acme_directory": lab()["acme_staging_directory"],
