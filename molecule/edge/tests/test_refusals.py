@@ -33,7 +33,7 @@ def dns(server: Server) -> t.Iterator[str]:
 def test_nothing_that_cannot_work_is_begun(server: Server, host: t.Any, dns: str, tmp_path: Path) -> None:
     own = Authority(tmp_path)
     chain, key = own.issue("good", "edge.test")
-    _, other_key = own.issue("other", "edge.test")
+    _chain, other_key = own.issue("other", "edge.test")
 
     def files(chain: Path, key: Path) -> dict[str, t.Any]:
         paths = {"nginx_certbot_certificate": str(chain), "nginx_certbot_private_key": str(key)}
@@ -53,8 +53,8 @@ def test_nothing_that_cannot_work_is_begun(server: Server, host: t.Any, dns: str
         "CAA": (new("caa.edge.test", nginx_certbot_caa_issuer="letsencrypt.org"), "permits other.example, not letsenc"),
     }
     before = host.check_output("find /root/nginx /data/nginx -type f -exec sha256sum {} + | sort")
-    runs = run_at_once(ONE_SITE, {name: variables for name, (variables, _) in cases.items()}, tmp_path)
-    for name, (_, words) in cases.items():
+    runs = run_at_once(ONE_SITE, {name: variables for name, (variables, _words) in cases.items()}, tmp_path)
+    for name, (_variables, words) in cases.items():
         assert (runs[name].failed, runs[name].changed) == (True, 0), runs[name]
         assert words in runs[name].message, name
     assert host.check_output("find /root/nginx /data/nginx -type f -exec sha256sum {} + | sort") == before
