@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from authority import Authority
 from conftest import Server, run_at_once
-from visitor import ONE_SITE, Visitor, lab, run_one, tell_dns
+from visitor import ONE_SITE, Visitor, lab, run_one, serves, tell_dns, until
 
 ALIASES = {"nginx_certbot_aliases": ["www.edge.test"]}
 ELSEWHERE = "10.213.0.250"
@@ -66,6 +66,7 @@ def test_a_program_that_holds_port_80_is_named(server: Server, host: t.Any) -> N
     host.check_output("for try in $(seq 100); do ss -Hltn | grep -q ':80 ' && exit; sleep 0.1; done; exit 1")
     run = run_one(ALIASES)
     host.check_output("systemctl stop held && docker start nginx-certbot")
+    until("the edge did not come back", lambda: serves(server, "edge.test"))
     assert (run.failed, run.changed) == (True, 0)
     assert "Port 80 of this host is held by python3 (process " in run.message
     assert "stop and disable that program, then run again" in run.message

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from authority import Authority
 from conftest import TESTBED, Server
-from visitor import Visitor, lab, run_one, visit
+from visitor import Visitor, lab, run_one, serves, until, visit
 
 BLACKHOLE = """
 [Unit]
@@ -26,13 +26,6 @@ ExecStart=ip route add blackhole 10.213.0.5
 [Install]
 WantedBy=multi-user.target
 """
-
-
-def until(what: str, condition: t.Callable[[], bool], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.5)
 
 
 def test_a_renewed_certificate_is_served_and_no_answer_is_missed(server: Server, host: t.Any) -> None:
@@ -76,11 +69,5 @@ def test_a_restarted_host_serves_without_dns_and_acme(server: Server, host: t.An
     name = host.check_output("hostname")
     subprocess.run([*TESTBED, "host", "restart", name], check=True, timeout=300)
 
-    def served() -> bool:
-        try:
-            return all(visit(server, name)["status"] == 200 for name in ("edge.test", "other.edge.test"))
-        except OSError:
-            return False
-
-    until("the edge did not come back", served)
+    until("the edge did not come back", lambda: serves(server, "edge.test", "other.edge.test"))
     assert "blackhole 10.213.0.4" in host.check_output("ip route")
