@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use it from outside selfhost.dify.
 
-"""Knocking at services: a TCP connection, TLS where asked, and a sign-in and a question where the protocol is simple."""
+"""Knocking at services: TCP, TLS where asked, and a sign-in and a question where the protocol is simple enough."""
 
 from __future__ import annotations
 
