@@ -185,9 +185,8 @@ def _judge_service(container: Container, one_shot: bool, log: str, now: float, p
         said = " The kernel ended it for want of memory." + said
     looping = container.restarts >= LOOP_RESTARTS and now - container.started < LOOP_SECONDS
     if state == "restarting" or (state == "running" and looping):
-        seen = "{0} ends and is started again, {1} times so far, last exit code {2}.{3}".format(
-            name, container.restarts, container.exit_code, said
-        )
+        code = ", last exit code {0}".format(container.exit_code) if state == "restarting" else ""
+        seen = "{0} ends and is started again, {1} times so far{2}.{3}".format(name, container.restarts, code, said)
         return Finding("service_restarting", seen, "Read why, and mend it: {0}".format(logs), name)
     if state != "running":
         seen = "{0} is {1}, exit code {2}.{3}".format(name, state, container.exit_code, said)

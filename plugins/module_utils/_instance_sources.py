@@ -19,7 +19,8 @@ import typing as t
 Row = t.Mapping[str, t.Any]
 
 LOOPBACK = re.compile(r"127\.|::1$|::ffff:127\.")
-_ENDPOINT = re.compile(r"_(HOSTS?|URL|URI|ENDPOINT|UPSTREAM)$")
+# Weaviate has a second address, which stays as it is where the first one names a server of the operator's.
+_ENDPOINT = re.compile(r"(?<!_GRPC)_(HOSTS?|URL|URI|ENDPOINT|UPSTREAM)$")
 _HOST = re.compile(r"(?:^|//|@|,)(?:[^/@,]*@)?([A-Za-z0-9_.-]+)(?=[:/,]|$)")
 _REVISION = re.compile(r"^(down_)?revision\b[^=\n]*=(.*)$", re.MULTILINE)
 _COMPLAINT = re.compile(
