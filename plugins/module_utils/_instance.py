@@ -269,7 +269,10 @@ def judge_api(status: int, body: t.Any, place: Place) -> list[Finding]:
 
 
 def judge_proxy(ping: int | None, page: int | None, api_well: bool, url: str, place: Place) -> list[Finding]:
-    """What Dify's own nginx answers on loopback: status of the API's ping and of a page; None where nothing came."""
+    """What Dify's own nginx answers on loopback: status of the API's ping and of a page.
+
+    None where nobody listens, 0 where no answer came in time.
+    """
     again = place.compose("up", "--detach", "--force-recreate", "--no-deps", "nginx")
     found = []
     if ping is None:
@@ -278,13 +281,12 @@ def judge_proxy(ping: int | None, page: int | None, api_well: bool, url: str, pl
             Finding("proxy_down", seen, "{0}; read {1}".format(again, place.compose("logs", "nginx")), "nginx")
         )
     elif ping != 200 and api_well:
-        seen = (
-            "Dify's nginx answers status {0} for the API, which itself is well: it looks for it where it was before it "
-            "was recreated.".format(ping)
+        seen = "The API is well, but Dify's nginx {0}: it looks for it where it was before it was recreated.".format(
+            "answers status {0} for it".format(ping) if ping else "gets no answer from it"
         )
         found.append(Finding("proxy_stale", seen, again, "nginx"))
-    if ping is not None and (page is None or page >= 400):
-        answers = "does not answer" if page is None else "answers with status {0}".format(page)
+    if ping is not None and not 0 < (page or 0) < 400:
+        answers = "answers with status {0}".format(page) if page else "does not answer"
         remedy = "{0}; if that does not help: {1}".format(
             again, place.compose("up", "--detach", "--force-recreate", "web", "nginx")
         )
