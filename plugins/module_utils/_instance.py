@@ -35,8 +35,6 @@ FINDINGS = {
     "service_dropped": ERROR,
     "one_shot_failed": ERROR,
     "service_stopped": ERROR,
-    "service_restarting": ERROR,
-    "service_unhealthy": ERROR,
     "database_unreachable": ERROR,
     "database_refuses_password": ERROR,
     "database_missing": ERROR,
@@ -47,6 +45,8 @@ FINDINGS = {
     "redis_refuses_password": ERROR,
     "redis_refuses_writes": ERROR,
     "redis_refuses": ERROR,
+    "service_restarting": ERROR,
+    "service_unhealthy": ERROR,
     "storage_owner": ERROR,
     "storage_missing": ERROR,
     "api_unhealthy": ERROR,
@@ -85,8 +85,8 @@ FINDINGS = {
 }
 
 DIFY_IMAGES = ("dify-api", "dify-web", "dify-agent-backend", "dify-agent-local-sandbox")
-# A container that was restarted so often and started so few seconds ago is in a loop.
-LOOP_RESTARTS, LOOP_SECONDS = 3, 150
+# A container that was restarted so often and started so few seconds ago is in a loop: Docker waits a minute at most.
+LOOP_RESTARTS, LOOP_SECONDS = 3, 75
 DISK_FULL, DISK_FILLING = 97, 85  # percent
 CERTIFICATE_DAYS = 14
 LOG_BYTES = 5 * 1024**3
@@ -184,6 +184,7 @@ def _judge_service(container: Container, one_shot: bool, log: str, now: float, p
     if container.out_of_memory:
         said = " The kernel ended it for want of memory." + said
     looping = container.restarts >= LOOP_RESTARTS and now - container.started < LOOP_SECONDS
+    looping = looping and container.health != "healthy"
     if state == "restarting" or (state == "running" and looping):
         code = ", last exit code {0}".format(container.exit_code) if state == "restarting" else ""
         seen = "{0} ends and is started again, {1} times so far{2}.{3}".format(name, container.restarts, code, said)

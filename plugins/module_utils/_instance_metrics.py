@@ -44,7 +44,9 @@ def metrics(facts: t.Mapping[str, t.Any], findings: t.Iterable[Finding], now: fl
     release = facts.get("release") or {}
     version = (facts.get("api") or {}).get("version") or release.get("checked_out") or ""
     certificate = facts.get("certificate") or {}
-    wanted = {name: one for name, one in (facts.get("services") or {}).items() if one["expected"]}
+    wanted = {
+        name: one for name, one in (facts.get("services") or {}).items() if one["expected"] and not one["one_shot"]
+    }
     samples: dict[str, list[Sample]] = {
         "dify_healthy": [({}, float(not any(severity == ERROR for _id, severity, _service in ones)))],
         "dify_finding": [({"id": name, "severity": severity, "service": of}, 1) for name, severity, of in ones],

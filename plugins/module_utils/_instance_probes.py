@@ -80,8 +80,10 @@ class Answer(t.NamedTuple):
 
 def look(options: Options) -> tuple[Facts, list[Finding], set[str]]:
     """Facts, findings, and the secrets that must not be shown."""
+    begun = time.monotonic()
     one = _Look(options)
     one.run()
+    one.facts["durations"]["total"] = round(time.monotonic() - begun, 2)
     return one.facts, one.findings, one.hidden
 
 
@@ -197,7 +199,7 @@ class _Look:
                 "systemctl start docker; if it does not stay up: journalctl --unit docker --lines 50",
             )
             return False
-        self.facts["engine"] = dict(zip(("version", "root"), version.split(None, 1)))
+        self.facts["engine"] = dict(zip(("version", "root"), version.strip().split(" ", 1)))
         text, error = found["config"]
         if error:
             self._find(
@@ -427,7 +429,7 @@ class _Look:
             failed = self._failed_plugins(target._replace(database=plugins))
             facts["failed_plugins"] = failed
             findings += _instance.judge_plugins(failed)
-        rows = _rows(target, "SELECT version_num FROM alembic_version", timeout)
+        rows = _rows(target, "alembic_version", "SELECT version_num FROM alembic_version", timeout)
         facts["revision"] = next((row[0] for row in rows), None)
         if self._runs("api"):
             text = self._docker(
@@ -444,7 +446,9 @@ class _Look:
 
     def _failed_plugins(self, target: Connection) -> list[str]:
         """Names of the plugins whose last installation failed."""
-        rows = _rows(target, "SELECT plugins FROM install_tasks WHERE status = 'failed'", self.options.timeout)
+        rows = _rows(
+            target, "install_tasks", "SELECT plugins FROM install_tasks WHERE status = 'failed'", self.options.timeout
+        )
         found = set()
         for row in rows:
             for plugin in json.loads(row[0] or "[]"):
@@ -608,6 +612,7 @@ class _Look:
         lines = [line.rstrip() for line in log.splitlines() if line.strip()]
         return {
             "expected": name in self.project.active,
+            "one_shot": name in self.project.services and self.project.services[name].one_shot,
             "state": one.state if one else "missing",
             "health": (one.health or None) if one else None,
             "restarts": one.restarts if one else 0,
@@ -638,14 +643,10 @@ class _Look:
         return {name: (result, error) for name, (result, error, _seconds) in found.items()}
 
 
-def _rows(target: Connection, statement: str, timeout: float) -> list[list[str | None]]:
-    """As query; none where there is no such table."""
-    try:
-        return query(target, statement, timeout)
-    except Refused as error:
-        if error.code == "42P01":
-            return []
-        raise
+def _rows(target: Connection, table: str, statement: str, timeout: float) -> list[list[str | None]]:
+    """As query; none where there is no such table, which is asked first, so that the server's log keeps clean."""
+    there = query(target, "SELECT to_regclass('{0}')".format(table), timeout)
+    return query(target, statement, timeout) if there[0][0] else []
 
 
 def walk(path: str, owner: t.Mapping[str, t.Any], seconds: float) -> Facts:

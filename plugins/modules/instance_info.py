@@ -190,6 +190,9 @@ services:
     expected:
       description: Whether the project starts it.
       type: bool
+    one_shot:
+      description: Whether it is to end by itself.
+      type: bool
     state:
       description: Docker's word, or C(missing).
       type: str
@@ -350,7 +353,7 @@ engine:
   type: dict
   sample: {version: 28.2.2, root: /var/lib/docker}
 durations:
-  description: Seconds until each question was answered; they run at the same time.
+  description: Seconds until each question was answered, many of them at the same time, and in C(total).
   returned: always
   type: dict
 """

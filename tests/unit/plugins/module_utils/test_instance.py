@@ -68,7 +68,8 @@ def ids(findings: t.Iterable[instance.Finding]) -> list[str]:
     [
         ({}, [], ""),
         ({"health": ""}, [], ""),
-        ({"restarts": 9}, [], ""),  # long ago
+        ({"restarts": 9, "health": ""}, [], ""),  # long ago
+        ({"restarts": 9, "started": NOW - 5}, [], ""),  # and well now
         ({"state": "exited", "exit_code": 137}, ["service_stopped"], "api is exited, exit code 137."),
         (
             {"state": "exited", "exit_code": 137, "out_of_memory": True},
@@ -83,7 +84,7 @@ def ids(findings: t.Iterable[instance.Finding]) -> list[str]:
             "api ends and is started again, 4 times so far, last exit code 1.",
         ),
         (
-            {"restarts": 4, "started": NOW - 5},
+            {"restarts": 4, "started": NOW - 5, "health": ""},
             ["service_restarting"],
             "api ends and is started again, 4 times so far.",
         ),

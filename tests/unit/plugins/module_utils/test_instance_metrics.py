@@ -22,9 +22,10 @@ SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+
 FACTS = {
     "release": {"checked_out": "1.16.1", "commit": "6f8e"},
     "services": {
-        "api": {"expected": True, "state": "running", "restarts": 2},
-        "worker": {"expected": True, "state": "missing", "restarts": 0},
-        "old": {"expected": False, "state": "exited", "restarts": 0},
+        "api": {"expected": True, "one_shot": False, "state": "running", "restarts": 2},
+        "worker": {"expected": True, "one_shot": False, "state": "missing", "restarts": 0},
+        "old": {"expected": False, "one_shot": False, "state": "exited", "restarts": 0},
+        "init_permissions": {"expected": True, "one_shot": True, "state": "exited", "restarts": 0},
     },
     "certificate": {"expires": 1795478400.0, "days_left": 60},
     "storage": [{"path": '/srv/"a\\b', "wrong": 3}],
