@@ -45,6 +45,8 @@ READY = {
     "weaviate": ("WEAVIATE_ENDPOINT", "/v1/.well-known/ready"),
     "qdrant": ("QDRANT_URL", "/readyz"),
 }
+# Version and directory; without an engine the command may end well all the same, and says here why.
+ENGINE = "{{.ServerVersion}}\n{{.DockerRootDir}}\n{{range .ServerErrors}}{{.}} {{end}}"
 METADATA = "http://169.254.169.254/latest/meta-data/"
 LOG_LINES = 10
 
@@ -187,19 +189,20 @@ class _Look:
                 "config": lambda: self._docker(
                     "compose", "--project-directory", self.options.path, "--profile", "*", "config", "--format", "json"
                 ),
-                "engine": lambda: self._docker("info", "--format", "{{.ServerVersion}} {{.DockerRootDir}}"),
+                "engine": lambda: self._docker("info", "--format", ENGINE),
                 "commit": self._commit,
             }
         )
-        version, error = found["engine"]
-        if error or not version.strip():
+        said, error = found["engine"]
+        version, root, trouble = [*(said or "").split("\n", 2), "", ""][:3]
+        if not version:
             self._find(
                 "engine_down",
-                "The Docker engine does not answer: {0}.".format(str(error).rstrip(".")),
+                "The Docker engine does not answer: {0}.".format(str(error or trouble.strip()).rstrip(".?")),
                 "systemctl start docker; if it does not stay up: journalctl --unit docker --lines 50",
             )
             return False
-        self.facts["engine"] = dict(zip(("version", "root"), version.strip().split(" ", 1)))
+        self.facts["engine"] = {"version": version, "root": root}
         text, error = found["config"]
         if error:
             self._find(

@@ -32,7 +32,7 @@ OPTIONS = probes.Options(
 DOCKER = """#!/bin/sh
 case "$*" in
   *config*) echo '{"name": "dify", "services": {"api": {"image": "langgenius/dify-api:1.16.1"}}}' ;;
-  info*) echo "28.2.2 /" ;;
+  info*) printf '28.2.2\n/\n\n' ;;
 esac
 """
 
@@ -71,8 +71,15 @@ def test_no_docker(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(release) == ["engine_missing"]
 
 
-def test_the_engine_is_stopped(release: Path, tmp_path: Path) -> None:
-    engine(tmp_path, "#!/bin/sh\necho 'Cannot connect to the Docker daemon at unix:///run/docker.sock.' >&2\nexit 1\n")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'Cannot connect to the Docker daemon at unix:///run/docker.sock.' >&2; exit 1",
+        "printf '\\n\\nCannot connect to the Docker daemon. Is it running? \\n'",  # docker info up to Docker 27
+    ],
+)
+def test_the_engine_is_stopped(script: str, release: Path, tmp_path: Path) -> None:
+    engine(tmp_path, f"#!/bin/sh\n{script}\n")
     _facts, findings, _hidden = probes.look(OPTIONS._replace(path=str(release)))
     assert findings[0].id == "engine_down"
     assert "Cannot connect to the Docker daemon" in findings[0].seen
