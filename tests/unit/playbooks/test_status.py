@@ -26,6 +26,7 @@ WELL = {
     "services": {
         "api": {
             "expected": True,
+            "one_shot": False,
             "state": "running",
             "health": "healthy",
             "restarts": 0,
@@ -37,6 +38,7 @@ WELL = {
         },
         "worker": {
             "expected": True,
+            "one_shot": False,
             "state": "missing",
             "health": None,
             "restarts": 0,
@@ -44,7 +46,7 @@ WELL = {
             "image": None,
             "uptime_seconds": None,
             "last_error": None,
-            "log": ["<script>alert(1)</script>"],
+            "log": ["FATAL: first line", "<script>alert(1)</script>"],
         },
     },
     "setup": {"step": "finished", "setup_at": "2026-11-22T02:37:34"},
@@ -150,7 +152,7 @@ def test_html_is_whole_and_needs_nothing_else(page: tuple[str, Page]) -> None:
 
 def test_html_shows_what_was_seen_as_text(page: tuple[str, Page]) -> None:
     text, _parsed = page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "FATAL: first line\n&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "&lt;/ul&gt;no Dify." in text
     assert all(host in text for host in HOSTS)
     assert "not reachable" in text
