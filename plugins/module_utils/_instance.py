@@ -188,7 +188,8 @@ def _judge_service(container: Container, one_shot: bool, log: str, now: float, p
     if state == "restarting" or (state == "running" and looping):
         code = ", last exit code {0}".format(container.exit_code) if state == "restarting" else ""
         seen = "{0} ends and is started again, {1} times so far{2}.{3}".format(name, container.restarts, code, said)
-        return Finding("service_restarting", seen, "Read why, and mend it: {0}".format(logs), name)
+        remedy = "{0}; if it goes on, read why: {1}".format(place.compose("up --detach --force-recreate", name), logs)
+        return Finding("service_restarting", seen, remedy, name)
     if state != "running":
         seen = "{0} is {1}, exit code {2}.{3}".format(name, state, container.exit_code, said)
         if container.error:
