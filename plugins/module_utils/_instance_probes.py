@@ -476,15 +476,19 @@ class _Look:
         try:
             with socket.create_connection((target.host, target.port), self.options.timeout) as plain:
                 stream = redis_stream(target, plain)
-                lines = redis_command(stream, "INFO").splitlines()
+                redis_command(stream, "PING")
+                try:
+                    lines = redis_command(stream, "INFO").splitlines()
+                except Refused:  # an account of the operator's own may not be allowed to ask that
+                    lines = []
         except (Refused, OSError) as error:
             return {"redis": {"reachable": False}}, [_instance.judge_redis(error, self.place)]
         said = dict(line.split(":", 1) for line in lines if ":" in line)
         facts = {
             "reachable": True,
             "version": said.get("redis_version"),
-            "used_bytes": int(said.get("used_memory", 0)),
-            "limit_bytes": int(said.get("maxmemory", 0)),
+            "used_bytes": int(said["used_memory"]) if "used_memory" in said else None,
+            "limit_bytes": int(said["maxmemory"]) if "maxmemory" in said else None,
         }
         return {"redis": facts}, []
 

@@ -259,7 +259,7 @@ database:
       type: list
       elements: str
 redis:
-  description: Redis as the API's own account sees it, C(limit_bytes) 0 for no limit.
+  description: Redis as the API's own account sees it, C(limit_bytes) 0 for no limit, V(null) for what it may not ask.
   returned: when the project has containers
   type: dict
   sample: {reachable: true, version: 6.2.21, used_bytes: 1891232, limit_bytes: 0}
