@@ -1,7 +1,7 @@
 # Everything a newcomer or a CI system calls. `make` alone lists it.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config bench-status build clean
+.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config bench-edge bench-status scan-edge build clean
 
 ready := .venv/stamp
 as_root := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
@@ -45,6 +45,12 @@ bench-config: $(ready) ## measure the environment file and what configuring a co
 
 bench-status: $(ready) ## measure what looking at servers takes (INVENTORY=… of hosts on which site.yml has run)
 	.venv/bin/python tests/bench/bench_status.py --inventory $(INVENTORY)
+
+bench-edge: $(ready) ## measure what the edge costs, against the service on loopback (on the demonstration server; wants an idle machine)
+	.venv/bin/python tests/bench/bench_edge.py $(if $(HOST),--host $(HOST))
+
+scan-edge: $(ready) ## the table of docs/tls-scan.md: what a TLS scanner finds at the edge of the demonstration server
+	@.venv/bin/python tests/bench/scan_edge.py $(if $(HOST),--host $(HOST))
 
 build: $(ready) ## the collection's tarball, into .cache/build
 	.venv/bin/ansible-galaxy collection build --force --output-path .cache/build

@@ -68,6 +68,12 @@ class Server:
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.acme_root)
 
+    def roots(self) -> list[str]:
+        """The ACME server's roots as PEM, without its intermediates: those must come from the server."""
+        context = self.tls()
+        found = zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True)
+        return [ssl.DER_cert_to_PEM_cert(body) for fields, body in found if fields["subject"] == fields["issuer"]]
+
     def request(
         self, method: str, path: str, body: t.Any = None, headers: dict[str, str] | None = None, scheme: str = "https"
     ) -> Answer:
@@ -83,12 +89,12 @@ class Server:
         finally:
             connection.close()
 
-    def sign_in(self, password: str) -> dict[str, str]:
-        """Headers of a signed-in session."""
+    def sign_in(self, password: str, headers: dict[str, str] | None = None) -> dict[str, str]:
+        """Headers of a signed-in session; ``headers`` are sent along when signing in."""
         encoded = tuple(int(part) for part in self.version.split("-")[0].split(".")) >= (1, 11, 2)
         secret = base64.b64encode(password.encode()).decode() if encoded else password
         body = {"email": self.email, "password": secret, "remember_me": True}
-        answer = self.request("POST", "/console/api/login", body)
+        answer = self.request("POST", "/console/api/login", body, headers)
         assert answer.status == 200, answer.body
         cookies = answer.cookies()
         csrf = next(value for name, value in cookies.items() if name.endswith("csrf_token"))
@@ -236,14 +242,25 @@ def environment(host: t.Any) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+def neighbour_command(*command: str, image: str = "plain") -> list[str]:
+    """What runs a command in another container on the host's network."""
+    return [*TESTBED, "client", "--image", image, "--", *command]
+
+
 @pytest.fixture(scope="session")
 def neighbour() -> t.Callable[..., str]:
     """Runs a command in another container on the host's network and returns what it prints."""
 
-    def run(*command: str) -> str:
+    def run(*command: str, image: str = "plain", given: str = "") -> str:
         done = subprocess.run(
-            [*TESTBED, "client", "--", *command], capture_output=True, text=True, check=True, timeout=300
+            neighbour_command(*command, image=image),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
         )
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     return run

@@ -79,8 +79,8 @@ def override(
         own = their_services.get(name) or {}
         entry: dict[str, t.Any] = {}
         ports = [_port(name, port, public_ports) for port in service.get("ports") or []]
-        if [address for address, _ in ports] != [port.get("host_ip", "") for port in service.get("ports") or []]:
-            entry["ports"] = Tagged("!override", [text for _, text in ports])
+        if [address for address, _text in ports] != [port.get("host_ip", "") for port in service.get("ports") or []]:
+            entry["ports"] = Tagged("!override", [text for _address, text in ports])
         if "image" in service:
             chosen = image(service["image"], image_pins or {}, image_registry, images or {})
             if chosen != service["image"]:
@@ -162,7 +162,7 @@ def image(original: str, pins: t.Mapping[str, str], registry: str, images: t.Map
         return replacement if _split(replacement)[1] else replacement + tag
     if not registry:
         return name + tag
-    host, _, path = name.partition("/")
+    host, _slash, path = name.partition("/")
     if not path:
         path = "library/" + name
     elif not re.search(r"[.:]|^localhost$", host):
@@ -245,7 +245,7 @@ def _target(port: t.Any) -> str:
     """The port inside the container, empty where the file's text leaves it to a setting."""
     if isinstance(port, dict):
         return str(port["target"])
-    return "" if "$" in str(port) else str(port).split("/")[0].rpartition(":")[2]
+    return "" if "$" in str(port) else str(port).split("/", maxsplit=1)[0].rpartition(":")[2]
 
 
 def _port(name: str, port: Config, public: t.Sequence[str]) -> tuple[str, str]:
@@ -262,8 +262,7 @@ def _port(name: str, port: Config, public: t.Sequence[str]) -> tuple[str, str]:
 def _split(name: str) -> tuple[str, str]:
     """An image's name, and its tag and digest with what stands before them."""
     match = _IMAGE.fullmatch(name)
-    assert match is not None
-    return match[1], match[2]
+    return (match[1], match[2]) if match else (name, "")
 
 
 def _limits(service: Config, row: Config, memory_mb: int) -> dict[str, t.Any]:

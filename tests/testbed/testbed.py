@@ -71,10 +71,15 @@ def create_host(options: argparse.Namespace) -> dict[str, Any]:
     return host
 
 
-def client(command: list[str]) -> int:
-    """Runs a command in a throw-away container on the hosts' network; returns its exit code."""
-    options = ["--rm", "--interactive", "--label", engine.LABEL, "--network", engine.NETWORK]
-    docker = [*engine.docker_command(), "run", *options, images.services_tag(), *command]
+def client(command: list[str], kind: str) -> int:
+    """Runs a command in a throw-away container that reaches all hosts by their domains; returns its exit code."""
+    tag = images.client_tag(kind)
+    if kind != "plain" and tag not in images.present():
+        with engine.lock():
+            images.ensure_client(kind, images.present())
+    names = [f"--add-host={domain}:{host['address']}" for host in hosts.all_facts() for domain in host["domains"]]
+    options = ["--rm", "--interactive", "--label", engine.LABEL, "--network", engine.NETWORK, *names]
+    docker = [*engine.docker_command(), "run", *options, tag, *command]
     return subprocess.run(docker, check=False).returncode
 
 
@@ -88,6 +93,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     sub.add_argument("--images", action="store_true", help="the images, too")
     commands.add_parser("info", help="addresses and certificates as JSON")
     sub = commands.add_parser("client", help="run a command in a throw-away container on the network")
+    sub.add_argument("--image", choices=sorted(images.CLIENTS), default="plain", help="what the container has in it")
     sub.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD…")
     actions = commands.add_parser("host", help="target hosts").add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="all hosts as JSON")
@@ -112,7 +118,7 @@ def main(options: argparse.Namespace) -> int:
     elif options.command == "info":
         print(json.dumps(services.info(), indent=2))
     elif options.command == "client":
-        return client([word for index, word in enumerate(options.argv) if index or word != "--"])
+        return client([word for index, word in enumerate(options.argv) if index or word != "--"], options.image)
     elif options.action == "create":
         print(json.dumps(create_host(options), indent=2))
     elif options.action == "restart":

@@ -38,7 +38,7 @@ def test_what_the_server_used_is_kept(host: t.Any) -> None:
 def test_public_secrets_are_reported_with_the_remedy() -> None:
     run = run_site({})
     assert (run.failed, run.changed) == (False, 0), run.message
-    used, _, unused = run.output.partition("Public, too, but of services that do not run here")
+    used, _between, unused = run.output.partition("Public, too, but of services that do not run here")
     assert "Still the public default" in used
     assert "selfhost.dify.rotate_secrets -e secret=" in used
     made_of_others = {"CELERY_BROKER_URL", "CODE_EXECUTION_API_KEY"}

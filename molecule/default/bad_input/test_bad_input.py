@@ -96,7 +96,8 @@ def refused(
     request: pytest.FixtureRequest, fingerprint: t.Callable[[], list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Run]:
     """All cases that were asked for, run at once; the host is the same afterwards."""
-    chosen = {item.callspec.params["name"] for item in request.session.items if "refused" in item.fixturenames}
+    tests = [item for item in request.session.items if item.path == request.path and "refused" in item.fixturenames]
+    chosen = {item.callspec.params["name"] for item in tests}
     before = fingerprint()
     cases = {name: CASES[name].variables for name in chosen}
     runs = run_at_once("site", cases, tmp_path_factory.mktemp("inventory"))

@@ -26,6 +26,10 @@ from lab.run import CACHE, TESTBED, TestbedError, run, say, step
 DEFAULT_OS = "debian-13"
 
 
+# What a throw-away client may be made from, and what its image takes from client/ besides its Dockerfile.
+CLIENTS: dict[str, list[str]] = {"plain": [], "tools": ["tls-scan"], "browser": []}
+
+
 @dataclass(frozen=True)
 class System:
     """A distribution's release: its name in image registries, its codename, and its own Docker packages."""
@@ -124,6 +128,17 @@ def services_tag() -> str:
     return f"{PREFIX}-services:{content_hash(base_tag(DEFAULT_OS), *sources)}"
 
 
+def client_tag(kind: str) -> str:
+    """The image of a throw-away client: of the services (`plain`), or one with a Dockerfile of its own."""
+    if kind == "plain":
+        return services_tag()
+    return f"{PREFIX}-client:{kind}-{content_hash(base_tag(DEFAULT_OS), *_client_sources(kind))}"
+
+
+def _client_sources(kind: str) -> list[Path]:
+    return [TESTBED / "client" / name for name in (f"Dockerfile.{kind}", *CLIENTS[kind])]
+
+
 def repository_tag() -> str:
     made_from = (services_tag(), TESTBED / "upstream", TESTBED / "services" / "Dockerfile.git")
     return f"{PREFIX}-git:{content_hash(*made_from)}"
@@ -191,6 +206,12 @@ def ensure_services(have: set[str]) -> None:
     """The image of the registry, the git server, the ACME server and its DNS; the base must be there."""
     if (tag := services_tag()) not in have:
         build(tag, TESTBED / "services", {"BASE": base_tag(DEFAULT_OS)})
+
+
+def ensure_client(kind: str, have: set[str]) -> None:
+    """The image of a throw-away client; the base must be there."""
+    if (tag := client_tag(kind)) not in have:
+        build(tag, TESTBED / "client", {"BASE": base_tag(DEFAULT_OS)}, f"Dockerfile.{kind}")
 
 
 def ensure_docker_repository(have: set[str]) -> None:

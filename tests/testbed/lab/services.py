@@ -27,6 +27,7 @@ REGISTRY, GIT, ACME, DNS, DOCKER_REPOSITORY = (f"10.213.0.{number}" for number i
 REGISTRY_URL = f"http://{REGISTRY}:5000"
 REPO_URL = f"git://{GIT}/dify.git"
 ACME_DIRECTORY = f"https://{ACME}:14000/dir"
+ACME_STAGING_DIRECTORY = f"https://{ACME}:14001/dir"
 _ACME_MANAGEMENT = f"https://{ACME}:15000"
 _DNS_MANAGEMENT = f"http://{DNS}:8055"
 _CONTENT = "selfhost.dify.testbed.content"
@@ -200,6 +201,9 @@ def info() -> dict[str, Any]:
         if running("docker-repository") and not upstream_mode()
         else "",
         "acme_directory": ACME_DIRECTORY,
+        "acme_staging_directory": ACME_STAGING_DIRECTORY,
+        "dns": f"{DNS}:8053",
+        "dns_management": _DNS_MANAGEMENT,
         "acme_ca": str(acme_ca()),
         "acme_root": str(acme_root()),
         "network": NETWORK,

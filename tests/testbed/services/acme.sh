@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Runs pebble behind a certificate of its own throw-away CA. Usage: acme.sh OWN_ADDRESS DNS_SERVER
+# Runs two pebbles behind a certificate of its own throw-away CA. Usage: acme.sh OWN_ADDRESS DNS_SERVER
 set -eu
 address=$1
 dns=$2
@@ -18,18 +18,23 @@ if [ ! -s server.pem ]; then
     -keyout server.key -out server.pem
 fi
 
-# Let's Encrypt's certificates last 90 days.
-cat >pebble.json <<JSON
+# Usage: configure PORT SECONDS: a directory on that port, with certificates of that life, managed a thousand ports above.
+configure() {
+  cat >"pebble-$1.json" <<JSON
 {"pebble": {
-  "listenAddress": "0.0.0.0:14000",
-  "managementListenAddress": "0.0.0.0:15000",
+  "listenAddress": "0.0.0.0:$1",
+  "managementListenAddress": "0.0.0.0:$(($1 + 1000))",
   "certificate": "/srv/acme/server.pem",
   "privateKey": "/srv/acme/server.key",
   "httpPort": 80,
   "tlsPort": 443,
-  "certificateValidityPeriod": 7776000
+  "certificateValidityPeriod": $2
 }}
 JSON
+}
+# Let's Encrypt's certificates last 90 days. Those of the second directory last two minutes, and nobody is given its root to trust.
+configure 14000 7776000
+configure 14001 120
 
 # Pebble makes a new root at every start. All of them are kept, so that certificates on the hosts outlive it.
 (
@@ -39,4 +44,5 @@ JSON
   cat issued.pem roots.new intermediates.new >issued.new 2>/dev/null || cat roots.new intermediates.new >issued.new
   mv issued.new issued.pem
 ) &
-exec pebble -config pebble.json -dnsserver "$dns"
+pebble -config pebble-14001.json -dnsserver "$dns" &
+exec pebble -config pebble-14000.json -dnsserver "$dns"

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
+import shlex
 import typing as t
 from pathlib import Path
 
@@ -80,81 +82,10 @@ def settings(parent: Block) -> dict[str, list[list[str]]]:
 
 
 def site(**variables: t.Any) -> Block:
-    (server,) = blocks(parse(render("site.conf.j2", **variables)), "server")
-    return server
-
-
-def headers(location: Block) -> dict[str, str]:
-    return dict(settings(location)["proxy_set_header"])
-
-
-# The site
-
-
-def test_site_serves_one_name_with_its_certificate() -> None:
-    server = settings(site())
-    assert server["server_name"] == [["dify.example.com"]]
-    assert server["ssl_certificate"] == [["/etc/letsencrypt/live/dify.example.com/fullchain.pem"]]
-    assert server["ssl_certificate_key"] == [["/etc/letsencrypt/live/dify.example.com/privkey.pem"]]
-    assert server["listen"] == [["443", "ssl"], ["[::]:443", "ssl"]]
-    assert "ssl_dhparam" not in server
-
-
-def test_every_server_offers_modern_tls_only() -> None:
-    for server in (site(), *blocks(parse(render("common.conf.j2")), "server")):
-        found = settings(server)
-        assert found["ssl_protocols"] == [["TLSv1.2", "TLSv1.3"]]
-        assert all(re.match(r"ECDHE-.*(GCM|CHACHA20)", cipher) for cipher in found["ssl_ciphers"][0][0].split(":"))
-        assert found["server_tokens"] == [["off"]]
-
-
-def test_nothing_is_buffered_and_nothing_times_out_early() -> None:
-    found = settings(site())
-    for name in ("proxy_buffering", "proxy_request_buffering", "proxy_cache"):
-        assert found[name] == [["off"]]
-    for name in ("proxy_send_timeout", "proxy_read_timeout", "send_timeout"):
-        assert found[name] == [["3600s"]]
-
-
-def test_service_is_told_the_client_and_nothing_a_client_claims() -> None:
-    for location in blocks(site(), "location"):
-        found = headers(location)
-        assert found["Host"] == "$host"
-        assert found["X-Real-IP"] == found["X-Forwarded-For"] == "$remote_addr"
-        assert found["X-Forwarded-Proto"] == "$scheme"
-        assert found["X-Forwarded-Port"] == "$server_port"
-        assert settings(location)["proxy_http_version"] == [["1.1"]]
-
-
-def test_only_named_paths_upgrade() -> None:
-    server = site(nginx_certbot_websocket_paths=["/socket.io/", "/ws"])
-    for path, upgrade in (("/socket.io/", "$http_upgrade"), ("/ws", "$http_upgrade"), ("/", '""')):
-        (location,) = blocks(server, "location", path)
-        assert headers(location)["Upgrade"] == upgrade
-        assert headers(location)["Connection"] == ('""' if path == "/" else "$nginx_certbot_connection")
-    (everywhere,) = blocks(site(nginx_certbot_websocket_paths=["/"]), "location")
-    assert headers(everywhere)["Upgrade"] == "$http_upgrade"
-    assert len(blocks(site(nginx_certbot_websocket_paths=[]), "location")) == 1
-
-
-def test_port_and_body_limit_follow_the_collection() -> None:
-    server = site(dify_http_port=8300, dify_upload_max_mb=250)
-    assert settings(server)["client_max_body_size"] == [["251m"]]
-    upstreams = [settings(location)["proxy_pass"] for location in blocks(server, "location")]
-    assert upstreams == [[["http://127.0.0.1:8300"]]] * 2
-
-
-def test_unknown_names_get_nothing_and_no_certificate_is_ordered_for_them() -> None:
-    common = parse(render("common.conf.j2"))
-    (server,) = blocks(common, "server")
-    found = settings(server)
-    assert [words[-1] for words in found["listen"]] == ["default_server", "default_server"]
-    assert found["ssl_reject_handshake"] == [["on"]]
-    assert found["return"] == [["444"]]
-    # The image orders a certificate for every server_name of a file and disables a file that names a missing key.
-    assert "server_name" not in render("common.conf.j2").split("default_server")[1]
-    assert "ssl_certificate" not in render("common.conf.j2")
-    assert settings(blocks(common, "map")[0]) == {"default": [["upgrade"]], "''": [["''"]]}
+    """The site's server on port 443."""
+    servers = blocks(parse(render("site.conf.j2", **variables)), "server")
+    (found,) = [server for server in servers if "ssl_certificate" in settings(server)]
+    return found
 
 
 # Compose and certbot
@@ -173,20 +104,113 @@ def test_compose_project() -> None:
     assert project["volumes"] == {"nginx_secrets": {"name": "nginx_secrets"}}
 
 
+CONTAINER = {"CERTBOT_EMAIL='admin@example.com'", "USE_ECDSA=1", "STAGING=0", "RENEWAL_INTERVAL='1d'"} | {
+    "CERTBOT_DNS_CREDENTIALS_DIR=/etc/nginx-certbot/dns"
+}
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({}, {"STAGING=0"}),
-        ({"nginx_certbot_staging": True}, {"STAGING=1"}),
+        ({}, set()),
         (
             {"nginx_certbot_acme_directory": "https://acme.test/dir", "nginx_certbot_acme_ca": "/ca.pem"},
-            {"STAGING=0", "CERTBOT_PRODUCTION_URL='https://acme.test/dir'", "REQUESTS_CA_BUNDLE=/etc/acme-ca/ca.pem"},
+            {"CERTBOT_PRODUCTION_URL='https://acme.test/dir'", "REQUESTS_CA_BUNDLE=/etc/acme-ca/ca.pem"},
         ),
+        ({"nginx_certbot_dns_propagation_seconds": 90}, {"CERTBOT_DNS_PROPAGATION_SECONDS=90"}),
     ],
 )
 def test_environment_of_certbot(variables: dict[str, t.Any], expected: set[str]) -> None:
     lines = {line for line in render("nginx-certbot.env.j2", **variables).splitlines() if not line.startswith("#")}
-    assert lines == expected | {"CERTBOT_EMAIL='admin@example.com'", "USE_ECDSA=1"}
+    assert lines == expected | CONTAINER
+
+
+@pytest.mark.parametrize("name", ["nginx-certbot.env.j2", "compose.yml.j2", "common.conf.j2"])
+def test_nothing_of_the_container_depends_on_a_site(name: str) -> None:
+    """Otherwise a move to another mode, or a second site, would recreate the container and leave nobody to answer."""
+    one = render(name)
+    for mode in ("staging", "files", "local_ca"):
+        site = {"nginx_certbot_tls": mode, "nginx_certbot_domain": "b.example.com", "nginx_certbot_key_type": "rsa"}
+        assert render(name, **site, nginx_certbot_dns_authenticator="cloudflare") == one
+
+
+LIVE = "/etc/letsencrypt/live"
+
+
+@pytest.mark.parametrize(
+    ("variables", "path"),
+    [
+        ({}, f"{LIVE}/dify.example.com"),
+        ({"nginx_certbot_tls": "staging"}, "/etc/letsencrypt/staging/live/dify.example.com"),
+        ({"nginx_certbot_tls": "local_ca"}, "/etc/nginx-certbot/local_ca/dify.example.com"),
+        (
+            {
+                "nginx_certbot_tls": "files",
+                "__nginx_certbot_own": {"certificate": {"fingerprint": "0123456789abcdef" * 4}},
+            },
+            "/etc/nginx-certbot/files/dify.example.com/0123456789abcdef",
+        ),
+        ({"nginx_certbot_key_type": "rsa"}, f"{LIVE}/dify.example.com.rsa"),
+        ({"nginx_certbot_dns_authenticator": "cloudflare"}, f"{LIVE}/dify.example.com.dns-cloudflare"),
+        # names that the image would take for settings
+        ({"nginx_certbot_domain": "dns-cloudflare.example.com"}, f"{LIVE}/dns-cloudflare.example.com.webroot"),
+        ({"nginx_certbot_domain": "rsa.example.com"}, f"{LIVE}/rsa.example.com.ecdsa"),
+    ],
+)
+def test_where_the_certificate_is(variables: dict[str, t.Any], path: str) -> None:
+    found = settings(site(**variables))
+    assert found["ssl_certificate"] == [[f"{path}/fullchain.pem"]]
+    assert found["ssl_certificate_key"] == [[f"{path}/privkey.pem"]]
+
+
+def test_all_names_of_a_site_are_served_and_certified() -> None:
+    names = {"nginx_certbot_aliases": ["www.example.com", "dify.example.com"]}
+    assert settings(site(**names))["server_name"] == [["dify.example.com", "www.example.com"]]
+    order = derive("__nginx_certbot_order", **names)
+    assert order[-4:] == ["--domain", "dify.example.com", "--domain", "www.example.com"]
+    (local,) = blocks(parse(render("local_ca_site.conf.j2", **names)), "server")
+    assert settings(local)["server_name"] == [["dify.example.com", "www.example.com"]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ["--server", "https://acme-v02.api.letsencrypt.org/directory"]),
+        ({}, ["--key-type", "ecdsa"]),
+        ({}, ["--authenticator", "webroot", "--webroot-path", "/var/www/letsencrypt"]),
+        ({"nginx_certbot_tls": "staging"}, ["--server", "https://acme-staging-v02.api.letsencrypt.org/directory"]),
+        ({"nginx_certbot_tls": "staging"}, ["--config-dir", "/etc/letsencrypt/staging"]),
+        ({"nginx_certbot_acme_directory": "https://acme.test/dir"}, ["--server", "https://acme.test/dir"]),
+        (
+            {"nginx_certbot_dns_authenticator": "hetzner", "nginx_certbot_dns_propagation_seconds": 90},
+            [
+                "--dns-hetzner-credentials",
+                "/etc/nginx-certbot/dns/hetzner.ini",
+                "--dns-hetzner-propagation-seconds",
+                "90",
+            ],
+        ),
+        ({"nginx_certbot_dns_authenticator": "route53"}, ["--authenticator", "dns-route53"]),
+    ],
+)
+def test_what_certbot_is_asked_for(variables: dict[str, t.Any], expected: list[str]) -> None:
+    order = derive("__nginx_certbot_order", **variables)
+    assert any(order[start : start + len(expected)] == expected for start in range(len(order))), order
+    assert "--dns-route53-credentials" not in order
+
+
+@pytest.mark.parametrize(("rc", "option"), [(0, "--force-renewal"), (1, "--keep-until-expiring")])
+def test_a_certificate_that_is_there_meanwhile_is_not_ordered_again(rc: int, option: str) -> None:
+    assert option in derive("__nginx_certbot_order", __nginx_certbot_kept={"rc": rc})
+
+
+def test_credentials_of_the_dns() -> None:
+    given = {"dns_cloudflare_api_token": "abc%'\""}
+    lines = render("dns.ini.j2", nginx_certbot_dns_credentials=given, nginx_certbot_dns_authenticator="cloudflare")
+    assert lines.splitlines()[-1] == "dns_cloudflare_api_token = abc%'\""
+    aws = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    lines = render("dns.ini.j2", nginx_certbot_dns_credentials=aws, nginx_certbot_dns_authenticator="route53")
+    assert lines.splitlines()[-3:] == ["[default]", "aws_access_key_id = a", "aws_secret_access_key = b"]
 
 
 # Preflight
@@ -217,17 +241,56 @@ def test_environment_of_certbot(variables: dict[str, t.Any], expected: set[str])
             ["", "https://acme.test:14000/dir"],
             ["http://acme.test/dir", "https://a b", "x"],
         ),
+        ("nginx_certbot_staging_directory", ["", "https://acme.test/dir"], ["http://acme.test/dir", "x"]),
+        ("nginx_certbot_aliases", [[], ["www.example.com"]], [["www"], ["a.example.com", "B.example.com"]]),
+        ("nginx_certbot_dns_authenticator", ["", "cloudflare", "route53"], ["dns-cloudflare", "a b", "Hetzner"]),
+        ("nginx_certbot_addresses", [[], ["192.0.2.1", "2001:db8::1"]], [["lb.example.com"]]),
+        ("nginx_certbot_renewal_interval", ["1d", "90s"], ["", "0d", "daily", "1.5h"]),
+        ("nginx_certbot_textfile_path", ["", "/var/lib/n/edge.prom"], ["edge.prom", "/var/lib/n/edge", "/a b.prom"]),
         ("nginx_certbot_acme_ca", ["", __file__], ["/nonexistent.pem", "/"]),
         ("nginx_certbot_project_path", ["/root/nginx"], ["", "/", "nginx", "/a b", "/a/../$x"]),
         ("nginx_certbot_conf_path", ["/data/nginx/user_conf.d"], ["", "relative"]),
         ("nginx_certbot_volume", ["nginx_secrets"], ["", "a/b"]),
         ("nginx_certbot_container", ["nginx-certbot"], ["", "-x"]),
         ("nginx_certbot_client_max_body_size", ["100m", "0", "1G"], ["", "100 MB", "1.5g", "m"]),
-        (
-            "nginx_certbot_websocket_paths",
-            [[], ["/"], ["/socket.io/", "/ws"]],
-            [["ws"], ["/a b"], ["/a{"], ["/ok", "/x;y"]],
+        *(
+            (
+                f"nginx_certbot_{kind}_paths",
+                [[], ["/"], ["/a.b/", "/c-d"]],
+                [["ws"], ["/a b"], ["/a{"], ["/ok", "/x;y"]],
+            )
+            for kind in ("websocket", "embeddable", "guarded", "basic_auth")
         ),
+        ("nginx_certbot_probe_path", ["/console/api/init"], ["", "init", "/a b"]),
+        ("nginx_certbot_probe_body", ['{"password": "x"}', ""], ["it's", "$uri", "\\", "a\nb"]),
+        (
+            "nginx_certbot_basic_auth_users",
+            [{}, {"ops": "$6$salt$hash/."}, {"a@b.c": "$apr1$salt$hash"}],
+            [{"ops": "secret"}, {"o:p": "$6$salt$hash"}, {"ops": "$6$salt$hash\nroot:$6$salt$hash"}],
+        ),
+        (
+            "nginx_certbot_allow",
+            [{}, {"/console": ["192.0.2.1", "2001:db8::/32"], "/": ["all"]}],
+            [{"console": ["all"]}, {"/console": "192.0.2.1"}, {"/console": []}, {"/console": ["office.example.com"]}],
+        ),
+        (
+            "nginx_certbot_trusted_proxies",
+            [[], ["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"]],
+            [["all"], ["0.0.0.0/0"], ["::/0"], ["lb.example.com"]],
+        ),
+        ("nginx_certbot_trusted_header", ["X-Forwarded-For", "CF-Connecting-IP"], ["", "X Y", "a;b"]),
+        (
+            "nginx_certbot_rate_limits",
+            [[], [{"path": "/login", "rate": "10r/m"}, {"path": "/", "rate": "5r/s", "burst": 9}]],
+            [
+                [{"path": "/login"}],
+                [{"rate": "10r/m"}],
+                [{"path": "/login", "rate": "10"}],
+                [{"path": "/a", "rate": "1r/s"}, {"path": "/a", "rate": "2r/s"}],
+            ],
+        ),
+        ("nginx_certbot_headers", [{}, {"X-A": "b"}], [{"X A": "b"}, {"a;b": "c"}]),
+        ("nginx_certbot_unavailable_page", ["", __file__], ["/nonexistent.html"]),
     ],
 )
 def test_values_of_the_wrong_shape_are_refused(name: str, good: list[t.Any], bad: list[t.Any]) -> None:
@@ -237,14 +300,25 @@ def test_values_of_the_wrong_shape_are_refused(name: str, good: list[t.Any], bad
             assert templar(**{name: value}).template(check["that"]) is verdict, value
 
 
+def test_an_email_is_asked_for_where_there_is_an_account() -> None:
+    (check,) = [item for item in task("preflight", "Refuse values of the wrong shape")["loop"]
+                if item["name"] == "nginx_certbot_email"]  # fmt: skip
+    for mode, verdict in (("acme", False), ("staging", False), ("files", True), ("local_ca", True)):
+        assert templar(nginx_certbot_tls=mode, nginx_certbot_email="").template(check["that"]) is verdict
+
+
+OWN = {"nginx_certbot_tls": "files", "nginx_certbot_certificate": "/c.pem"}
+
+
 @pytest.mark.parametrize(
     ("variables", "verdicts"),
     [
-        ({}, [True, True]),
-        ({"nginx_certbot_staging": True}, [True, True]),
-        ({"nginx_certbot_staging": True, "nginx_certbot_acme_directory": "https://acme.test/dir"}, [False, True]),
-        ({"nginx_certbot_acme_ca": "/ca.pem"}, [True, False]),
-        ({"nginx_certbot_acme_ca": "/ca.pem", "nginx_certbot_acme_directory": "https://acme.test/dir"}, [True, True]),
+        ({}, [True, True, True]),
+        ({"nginx_certbot_acme_ca": "/ca.pem"}, [False, True, True]),
+        ({"nginx_certbot_acme_ca": "/ca.pem", "nginx_certbot_acme_directory": "https://acme.test/dir"}, [True] * 3),
+        ({"nginx_certbot_dns_authenticator": "cloudflare"}, [True, False, True]),
+        (OWN, [True, True, False]),
+        ({**OWN, "nginx_certbot_private_key": "/k.pem"}, [True, True, True]),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(variables: dict[str, t.Any], verdicts: list[bool]) -> None:
@@ -280,39 +354,80 @@ def test_held_ports_are_refused(listener: str, state: str, verdict: bool, words:
     assert words in " ".join(over.template(check["ansible.builtin.assert"]["fail_msg"]).split())
 
 
-# The certificate
+# Orders
+
+KEPT = {"stdout": "server = https://acme-v02.api.letsencrypt.org/directory\nkey_type = ecdsa\n"}
 
 
-@pytest.mark.parametrize("day", ["Feb  3", "Nov 22"])
-def test_certificate_is_understood(day: str) -> None:
-    year = datetime.datetime.now(datetime.timezone.utc).year + 1
-    out = f"issuer=CN=R11,O=Let's Encrypt,C=US\nnotAfter={day} 04:12:44 {year} GMT\nHostname x does match certificate"
-    remember = task("certificate", "Remember issuer and days left")
-    over = templar(**remember["vars"], __nginx_certbot_served={"stdout": out})
-    found = over.template(remember["ansible.builtin.set_fact"]["__nginx_certbot_certificate"])
-    assert found["issuer"] == "CN=R11,O=Let's Encrypt,C=US"
-    assert found["not_after"] == f"{day} 04:12:44 {year} GMT"
-    left = datetime.datetime.strptime(f"{day} {year}", "%b %d %Y").date() - datetime.date.today()
-    assert abs(found["days_left"] - left.days) <= 1
+def judged(*names: str, problems: tuple[str, ...] = ()) -> dict[str, t.Any]:
+    return {"certificate": {"names": list(names)} if names else {"names": []}, "problems": list(problems)}
 
 
-def test_failed_order_shows_what_certbot_said() -> None:
-    (wait,) = [found for found in LOADER.load_from_file(str(ROLE / "tasks" / "order.yml"), trusted_as_template=True)
-               if "rescue" in found]  # fmt: skip
-    fail = wait["rescue"][-1]
-    said = {
-        "stdout_lines": ["\x1b[1m\x1b[31m2026/11/22 [error] Certbot failed for 'dify.example.com'\x1b[0m"],
-        "stderr_lines": ["Some challenges have failed.", "2026/11/22 [notice] 8#8: start worker process 9"],
-    }
-    message = templar(**fail["vars"], __nginx_certbot_log=said).template(fail["ansible.builtin.fail"]["msg"])
-    assert message.splitlines()[-2:] == [
-        "2026/11/22 [error] Certbot failed for 'dify.example.com'",
+@pytest.mark.parametrize(
+    ("found", "variables", "due"),
+    [
+        (judged("dify.example.com"), {}, False),
+        (judged(problems=("there is no PEM certificate in it",)), {}, True),
+        (judged("dify.example.com", problems=("expired",)), {}, True),
+        (judged("dify.example.com"), {"nginx_certbot_aliases": ["www.example.com"]}, True),
+        (judged("www.example.com", "dify.example.com"), {}, True),
+        (judged("www.example.com", "dify.example.com"), {"nginx_certbot_aliases": ["www.example.com"]}, False),
+        (judged("dify.example.com"), {"nginx_certbot_acme_directory": "https://acme.test/dir"}, True),
+        (judged("dify.example.com"), {"nginx_certbot_tls": "staging"}, True),
+    ],
+)
+def test_when_an_order_is_due(found: dict[str, t.Any], variables: dict[str, t.Any], due: bool) -> None:
+    assert derive("__nginx_certbot_due", __nginx_certbot_judged=found, __nginx_certbot_kept=KEPT, **variables) is due
+
+
+def ago(minutes: float, failures: int, **variables: t.Any) -> dict[str, t.Any]:
+    """A failure as remembered, for the site of these variables."""
+    moment = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=minutes)
+    failed = {"order": derive("__nginx_certbot_wanted", **variables), "failures": failures, "reason": "no route"}
+    return {"stdout": json.dumps(failed | {"at": moment.strftime("%Y-%m-%dT%H:%M:%SZ")})}
+
+
+@pytest.mark.parametrize(
+    ("failure", "variables", "verdict"),
+    [
+        ({"stdout": "", "rc": 1}, {}, True),
+        (ago(1, 1), {}, False),
+        (ago(13, 1), {}, True),
+        (ago(13, 2), {}, False),
+        (ago(25, 2), {}, True),
+        (ago(60 * 23, 20), {}, False),
+        (ago(60 * 25, 20), {}, True),
+        (ago(1, 1), {"nginx_certbot_retry": True}, True),
+        (ago(1, 1), {"nginx_certbot_aliases": ["www.example.com"]}, True),
+        (ago(1, 1), {"nginx_certbot_tls": "staging"}, True),
+    ],
+)
+def test_failed_orders_are_not_repeated_at_once(
+    failure: dict[str, t.Any], variables: dict[str, t.Any], verdict: bool
+) -> None:
+    check = task("order", "Wait after a failure")["ansible.builtin.assert"]
+    over = templar(__nginx_certbot_failure=failure, **variables)
+    assert over.evaluate_conditional(check["that"]) is verdict
+    message = " ".join(over.template(check["fail_msg"]).split())
+    assert verdict or ('the last with "no route"; the next try is due in ' in message and "retry=true" in message)
+
+
+def test_a_failed_order_shows_what_certbot_said() -> None:
+    said = {"stdout_lines": ["  Domain: a.test", "  Detail: no route to host"],
+            "stderr_lines": ["Saving debug log to /var/log/x", "- - - -", "Some challenges have failed."]}  # fmt: skip
+    assert derive("__nginx_certbot_words", __nginx_certbot_ordered=said).splitlines() == [
+        "  Domain: a.test",
+        "  Detail: no route to host",
         "Some challenges have failed.",
     ]
+    assert derive("__nginx_certbot_reason", __nginx_certbot_ordered=said) == "no route to host"
 
 
-def test_domain_reaches_the_shell_as_an_argument() -> None:
-    probe = derive("__nginx_certbot_probe", nginx_certbot_domain="dify.example.com")
-    assert probe[:4] == ["docker", "exec", "nginx-certbot", "sh"]
-    assert probe[-1] == "dify.example.com"
-    assert "dify.example.com" not in probe[5]
+def test_names_reach_shells_as_arguments() -> None:
+    assert derive("__nginx_certbot_load")[-1] == "dify.example.com.conf"
+    assert "example" not in derive("__nginx_certbot_load")[5]
+    trial = derive("__nginx_certbot_validate | replace('NAME', 'a.conf')")
+    words = shlex.split(trial)
+    assert words[:2] == ["sh", "-ec"]
+    assert words[-3:] == ["00-nginx-certbot.conf", "a.conf", "%s"]
+    assert trial.count("%") == 1

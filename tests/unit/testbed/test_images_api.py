@@ -21,7 +21,7 @@ for directory in ("images/python", "images/dify-api", "images/dify-agent-backend
 
 import build as upstream  # noqa: E402
 from agent_backend import secret_complaint  # noqa: E402
-from dify_api import multipart, service, settings, storage, websocket  # noqa: E402
+from dify_api import addresses, multipart, service, settings, storage, websocket  # noqa: E402
 from dify_api.release import Release  # noqa: E402
 from dify_api.web import ApiApp  # noqa: E402
 from standin import HttpError, Request, Response  # noqa: E402
@@ -137,6 +137,20 @@ def test_redirect_believes_proxies_only_when_told_to(
     monkeypatch.setenv("RESPECT_XFORWARD_HEADERS_ENABLED", respect)
     status, answered, _body = get(application("1.16.1"), "/v1", **headers)
     assert (status, answered["Location"]) == (308, location)
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({}, "192.0.2.1"),
+        ({"x_forwarded_for": "192.0.2.2, 192.0.2.3"}, "192.0.2.2, 192.0.2.3"),
+        ({"x_forwarded_for": "192.0.2.2", "cf_connecting_ip": "192.0.2.4"}, "192.0.2.4"),
+    ],
+)
+def test_the_client_s_address_is_what_a_header_says(headers: dict[str, str], address: str) -> None:
+    environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "192.0.2.1"}
+    environ.update({f"HTTP_{name.upper()}": value for name, value in headers.items()})
+    assert addresses.client_address(Request(environ)) == address
 
 
 @pytest.mark.parametrize(("given", "status"), [("right", 400), ("wrong", 404), ("", 404)])

@@ -123,6 +123,13 @@ def test_every_supported_system_can_be_a_host() -> None:
         images.host_docker_tag("debian-12")
 
 
+def test_every_client_has_what_its_image_is_made_from() -> None:
+    directory = Path(images.__file__).parents[1] / "client"
+    sources = {f"Dockerfile.{kind}" for kind in images.CLIENTS if kind != "plain"}
+    assert sources.union(*images.CLIENTS.values()) == {path.name for path in directory.iterdir()}
+    assert len({images.client_tag(kind) for kind in images.CLIENTS}) == len(images.CLIENTS)
+
+
 def test_hosts_get_the_lowest_free_address() -> None:
     assert hosts.free_address([]) == "10.213.0.10"
     assert hosts.free_address(["10.213.0.2", "10.213.0.10", "10.213.0.12"]) == "10.213.0.11"

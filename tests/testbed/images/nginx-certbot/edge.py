@@ -4,7 +4,8 @@
 """Stand-in of jonasal/nginx-certbot: keeps nginx running and its certificates issued.
 
 Servers in /etc/nginx/user_conf.d whose certificate files are missing stay disabled until the files exist. Every
-RENEWAL_INTERVAL, and on SIGHUP, the configuration is read again and certificates are issued or renewed.
+RENEWAL_INTERVAL, and on SIGHUP, the configuration is read again and certificates are issued or renewed. With the
+argument local-ca, certificates are signed once and nginx is told, as the image's script for that does.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def certbot_command(name: str, domains: list[str], environ: dict[str, str]) -> l
         server = environ.get("CERTBOT_STAGING_URL", STAGING)
     else:
         server = environ.get("CERTBOT_PRODUCTION_URL", PRODUCTION)
-    command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--keep-until-expiring", "--expand"]
+    command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--keep-until-expiring"]
     command += ["--email", environ["CERTBOT_EMAIL"], "--server", server, "--cert-name", name]
     command += ["--webroot", "--webroot-path", WEBROOT, "--preferred-challenges", "http-01"]
     command += ["--key-type", key_type(name, environ.get("USE_ECDSA", "1"))]
@@ -84,10 +85,8 @@ def log(message: str) -> None:
 
 
 def configurations() -> Iterator[Path]:
-    """Enabled and disabled configurations that are links to the user's."""
-    for path in sorted([*CONF.glob("*.conf"), *CONF.glob(f"*.conf{DISABLED}")]):
-        if path.is_symlink():
-            yield path
+    """Enabled and disabled configurations."""
+    yield from sorted([*CONF.glob("*.conf"), *CONF.glob(f"*.conf{DISABLED}")])
 
 
 def link_configurations() -> None:
@@ -123,15 +122,16 @@ def issue(name: str, domains: list[str]) -> None:
     try:
         if os.environ.get("USE_LOCAL_CA") == "1":
             local_ca.issue(name, domains)
+        elif ".dns-" in name:
+            log("This stand-in has no authenticator for the DNS.")
         else:
             subprocess.run(certbot_command(name, domains, dict(os.environ)), check=True)
     except subprocess.CalledProcessError as error:
         log(f"No certificate {name}: {error.cmd[0]} ended with {error.returncode}; its messages are above.")
 
 
-def renew() -> None:
-    """Read the user's configurations, get their certificates, and let nginx see the result."""
-    link_configurations()
+def renew() -> int:
+    """Get the certificates of all configurations and let nginx see the result; returns how telling it ended."""
     wanted: dict[str, list[str]] = {}
     for path in configurations():
         for name, domains in certificates(path.read_text()).items():
@@ -141,12 +141,13 @@ def renew() -> None:
     enable_configurations()
     if subprocess.run(["nginx", "-t"], check=False).returncode:
         log("The configuration is invalid: nginx keeps the one it has.")
-    else:
-        subprocess.run(["nginx", "-s", "reload"], check=False)
+        return 0
+    return subprocess.run(["nginx", "-s", "reload"], check=False).returncode
 
 
 def renew_forever(interval: float, wake: threading.Event) -> None:
     while True:
+        link_configurations()
         renew()
         log(f"Next look at the certificates in {interval:.0f} seconds, or on SIGHUP.")
         wake.wait(interval)
@@ -161,11 +162,14 @@ def start_nginx() -> subprocess.Popen[bytes]:
     return nginx
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Runs until nginx ends, by itself or because a signal asked for it."""
     if not os.environ.get("CERTBOT_EMAIL"):
         log("CERTBOT_EMAIL is empty: set it to the address that the certificate authority writes to.")
         return 1
+    if arguments == ["local-ca"]:
+        os.environ["USE_LOCAL_CA"] = "1"
+        return renew()
     interval = interval_seconds(os.environ.get("RENEWAL_INTERVAL") or "8d")
     wake = threading.Event()
     link_configurations()
@@ -179,4 +183,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -12,8 +12,9 @@ from standin import Request
 
 
 def client_address(request: Request) -> str:
-    """The whole X-Forwarded-For, as the real API takes it."""
-    return request.header("X-Forwarded-For") or str(request.environ.get("REMOTE_ADDR", ""))
+    """What the real API takes, whole and as it came: Cloudflare's header, or X-Forwarded-For, or the peer."""
+    named = request.header("CF-Connecting-IP") or request.header("X-Forwarded-For")
+    return named or str(request.environ.get("REMOTE_ADDR", ""))
 
 
 def base_url(request: Request, environ: Mapping[str, str] | None = None) -> str:
