@@ -571,4 +571,7 @@ def judge_clock(difference: float) -> list[Finding]:
     seen = "The host's clock is {0:.0f} seconds {1}: sign-ins, certificates and schedules go wrong.".format(
         abs(difference), "ahead" if difference > 0 else "behind"
     )
-    return [Finding("clock_skew", seen, "timedatectl set-ntp true; then look at: timedatectl status")]
+    remedy = (
+        "timedatectl set-ntp true, after apt install systemd-timesyncd where there is none; then look at: timedatectl"
+    )
+    return [Finding("clock_skew", seen, remedy)]
