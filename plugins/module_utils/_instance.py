@@ -131,6 +131,7 @@ class Place(t.NamedTuple):
 
 
 SITE = "ansible-playbook selfhost.dify.site"
+OVERWRITE = SITE + " -e dify_env_drift=overwrite"
 
 
 # --- services --------------------------------------------------------------------------------------------------------
@@ -146,8 +147,8 @@ def judge_services(
             "{0} does not run: settings point at it, but its profile {1} is not in COMPOSE_PROFILES.".format(
                 name, profile
             ),
-            "Add {0} to COMPOSE_PROFILES in {1}, then run: {2}".format(
-                profile, place.env, place.compose("up", "--detach")
+            "Add {0} to COMPOSE_PROFILES in {1}, then run: {2}; or undo every edit of that file: {3}".format(
+                profile, place.env, place.compose("up", "--detach"), OVERWRITE
             ),
             name,
         )
@@ -555,7 +556,7 @@ def judge_environment(edited: t.Sequence[str], public: t.Sequence[str], place: P
     found = []
     if edited:
         seen = "Edited by hand in {0}: {1}.".format(place.env, ", ".join(edited))
-        remedy = "Move them into dify_env, or undo them: {0} -e dify_env_drift=overwrite".format(SITE)
+        remedy = "Move them into dify_env, or undo them: {0}".format(OVERWRITE)
         found.append(Finding("env_drift", seen, remedy))
     if public:
         seen = "Still public defaults that anybody can look up: {0}.".format(", ".join(public))

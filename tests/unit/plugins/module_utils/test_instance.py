@@ -115,7 +115,10 @@ def test_missing_and_one_shot() -> None:
 def test_a_profile_that_got_lost() -> None:
     (finding,) = instance.judge_services(project(dropped={"weaviate": "weaviate"}), {}, {}, NOW, PLACE)
     assert finding.id == "service_dropped"
-    assert finding.remedy == f"Add weaviate to COMPOSE_PROFILES in /opt/dify/docker/.env, then run: {UP}"
+    assert finding.remedy == (
+        f"Add weaviate to COMPOSE_PROFILES in /opt/dify/docker/.env, then run: {UP}; "
+        "or undo every edit of that file: ansible-playbook selfhost.dify.site -e dify_env_drift=overwrite"
+    )
 
 
 def test_images() -> None:
