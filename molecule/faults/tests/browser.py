@@ -1,10 +1,7 @@
 # Copyright (c) 2026, selfhost.dify contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Opens a report as a reader does; runs in the testbed's client:browser.
-
-Standard input is the report, the result what is seen, as JSON; an argument names a directory for pictures.
-"""
+"""Opens a report as a reader does; runs in the testbed's client:browser. Tells as JSON what it saw of its input."""
 
 from __future__ import annotations
 
@@ -47,8 +44,6 @@ def main() -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         seen[name] = browser.execute_script(LOOK)
-        if sys.argv[1:]:
-            browser.save_screenshot(f"{sys.argv[1]}/{name}.png")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     seen["fetched"] = [
         event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
