@@ -1,0 +1,59 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said of a server that is well: by the playbook, in its report, and to Prometheus."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+from conftest import Server, run_playbook
+
+COLLECTOR = "/var/lib/prometheus/node-exporter"
+BROWSER = Path(__file__).with_name("browser.py").read_text(encoding="utf-8")
+
+
+def samples(text: str) -> dict[str, float]:
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
+
+
+def test_the_report_is_one_page_that_a_browser_shows(
+    server: Server, neighbour: t.Callable[..., str], tmp_path: Path
+) -> None:
+    report = tmp_path / "status.html"
+    run = run_playbook("status", {"status_format": "html", "status_file": str(report)})
+    assert (run.failed, run.changed) == (False, 0), run.message
+    html = report.read_text(encoding="utf-8")
+    seen = json.loads(neighbour("python3", "-c", BROWSER, image="browser", given=html))
+    assert seen["title"] == "Dify servers: status"
+    assert f"healthy\nDify {server.version}" in seen["text"]
+    assert seen["rows"] >= 10
+    assert len(seen["fetched"]) == 1
+    assert seen["complaints"] == []
+    for look in (seen["desk"], seen["phone"]):
+        assert not look["wide"]
+        assert look["background"] not in look["colors"]
+    assert seen["desk"]["colors"] != seen["phone"]["colors"]
+
+
+def test_a_timer_tells_prometheus(host: t.Any, server: Server) -> None:
+    timer = host.service("selfhost-dify-status.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    assert (
+        host.check_output("systemctl show --property LastTriggerUSec selfhost-dify-status.timer") != "LastTriggerUSec="
+    )
+    host.check_output("systemctl start selfhost-dify-status.service")  # it looked before the edge was there
+    file = host.file(f"{COLLECTOR}/dify.prom")
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o644)
+    told = samples(file.content_string)
+    assert told["dify_healthy"] == 1
+    assert told['dify_service_running{service="api"}'] == 1
+    # The edge tells the end of its certificate in a file and under a name of its own.
+    edge = samples(host.file(f"{COLLECTOR}/nginx_certbot.prom").content_string)
+    ends = edge[f'nginx_certbot_certificate_not_after_seconds{{domain="{server.domain}"}}']
+    assert told["dify_certificate_expires_timestamp_seconds"] == ends
+    assert not {name.split("{")[0] for name in told} & {name.split("{")[0] for name in edge}
