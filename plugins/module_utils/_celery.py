@@ -73,7 +73,6 @@ def ping(target: Broker, timeout: float) -> list[str]:
                 popped = redis_command(stream, "BRPOP", answers, "{0:.1f}".format(until - 0.1 - time.monotonic()))
                 found += workers(popped[1]) if popped else []
         finally:
-            plain.settimeout(1)
             redis_command(stream, "SREM", binding, member)
             redis_command(stream, "DEL", answers)
     return sorted(found)
