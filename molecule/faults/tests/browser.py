@@ -13,13 +13,12 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-# Whether everything keeps within the window, and the colours of what is good or bad against those of the page.
+# Whether everything keeps within the window, and the colours of the text and of what is good or bad.
 LOOK = """
 const color = name => { const one = document.querySelector(name); return one && getComputedStyle(one).color; };
 return {
   wide: document.documentElement.scrollWidth > innerWidth,
   colors: [color("body"), color("section header .good, section header .error")],
-  background: getComputedStyle(document.documentElement).backgroundColor,
 };
 """
 
