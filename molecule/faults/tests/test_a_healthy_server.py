@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
-from conftest import Server, run_playbook
+import pytest
+from asked import errors, status
+from conftest import DOCKER_PATH, PROJECT, Server, run_playbook
 
 COLLECTOR = "/var/lib/prometheus/node-exporter"
 BROWSER = Path(__file__).with_name("browser.py").read_text(encoding="utf-8")
@@ -56,3 +60,30 @@ def test_a_timer_tells_prometheus(host: t.Any, server: Server) -> None:
     ends = edge[f'nginx_certbot_certificate_not_after_seconds{{domain="{server.domain}"}}']
     assert told["dify_certificate_expires_timestamp_seconds"] == ends
     assert not {name.split("{")[0] for name in told} & {name.split("{")[0] for name in edge}
+
+
+@pytest.fixture(params=["2.40.3", "5"])
+def another_compose(request: pytest.FixtureRequest, server: Server, host: t.Any) -> t.Iterator[str]:
+    """The host's own Compose, which is 2.26, hidden by one of another version among root's plugins."""
+    subprocess.run([PROJECT / "tests/gates/compose.sh"], check=True)
+    pinned, kept = Path(sys.prefix) / "bin/docker-compose", PROJECT / f".cache/compose/docker-compose-{request.param}"
+    binary = pinned if request.param == "5" else kept
+    if not binary.exists():
+        pytest.skip(f"Compose {request.param} cannot be had here")
+    ssh = ["ssh", "-i", server.private_key, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    install = "sudo install -D -m 0755 /dev/stdin /root/.docker/cli-plugins/docker-compose"
+    with binary.open("rb") as program:
+        subprocess.run([*ssh, f"{server.user}@{server.address}", install], stdin=program, check=True)
+    yield request.param
+    host.check_output("rm -r /root/.docker")
+
+
+def test_the_output_of_another_compose_is_understood(another_compose: str, host: t.Any) -> None:
+    assert host.check_output("docker compose version --short").lstrip("v").startswith(another_compose)
+    code, facts = status()
+    assert (code, facts["healthy"], errors(facts)) == (0, True, set()), facts["findings"]
+    assert {name for name, service in facts["services"].items() if service["expected"]} >= {"api", "worker", "nginx"}
+    host.check_output(f"docker compose --project-directory {DOCKER_PATH} stop worker_beat")
+    code, facts = status()
+    host.check_output(f"docker compose --project-directory {DOCKER_PATH} start worker_beat")
+    assert (code, errors(facts) & {"service_stopped"}) == (2, {"service_stopped"}), facts["findings"]

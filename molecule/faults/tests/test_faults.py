@@ -10,12 +10,11 @@ again, at the end the playbook.
 from __future__ import annotations
 
 import base64
-import json
-import subprocess
 import time
 import typing as t
 
-from conftest import DOCKER_PATH, Server, playbook_command, run_playbook, run_site
+from asked import errors, status
+from conftest import DOCKER_PATH, Server, run_playbook, run_site
 
 COMPOSE = f"docker compose --project-directory {DOCKER_PATH}"
 STORAGE = f"{DOCKER_PATH}/volumes/app/storage"
@@ -55,20 +54,6 @@ class Fault(t.NamedTuple):
 def inject(host: t.Any, script: str) -> None:
     done = host.run(f"set -eu\ncd {DOCKER_PATH}\n{script}")
     assert done.rc == 0, done.stderr
-
-
-def status(**variables: t.Any) -> tuple[int, dict[str, t.Any]]:
-    """Exit code and facts of the playbook, which must not stumble."""
-    command, environment = playbook_command("status", {"status_format": "json", **variables})
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in done.stdout + done.stderr
-    tasks = [task for play in json.loads(done.stdout)["plays"] for task in play["tasks"]]
-    shown = next(task for task in tasks if task["task"]["name"] == "Show")
-    return done.returncode, next(iter(shown["hosts"].values()))["msg"]
-
-
-def errors(facts: dict[str, t.Any]) -> set[str]:
-    return {row["id"] for row in facts["findings"] if row["severity"] == "error"}
 
 
 def assert_found(seen: tuple[int, dict[str, t.Any]], *faults: Fault) -> None:
