@@ -123,9 +123,9 @@ class Page(html.parser.HTMLParser):
         self.fetched: list[str] = []
         self.tags: set[str] = set()
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.fetched += [str(value) for name, value in attributes if name in ("src", "href", "action")]
+        self.fetched += [str(value) for name, value in attrs if name in ("src", "href", "action")]
         if tag not in ("meta", "br"):
             self.open.append(tag)
 
