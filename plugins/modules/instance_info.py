@@ -22,17 +22,7 @@ description:
   - What cannot be looked at is a finding, too; the module fails for wrong options only.
 extends_documentation_fragment:
   - selfhost.dify._attributes
-attributes:
-  check_mode:
-    support: full
-    details:
-      - Changes nothing.
-  diff_mode:
-    support: N/A
-    details:
-      - Changes nothing.
-  idempotent:
-    support: full
+  - selfhost.dify._attributes.info_module
 options:
   path:
     description:

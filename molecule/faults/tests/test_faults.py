@@ -112,7 +112,8 @@ def test_faults_beside_each_other(host: t.Any, server: Server) -> None:
         docker run --detach --rm --name squatter --network dify_default --entrypoint sleep $image infinity
         docker compose up --detach --no-deps --force-recreate api worker
 
-        docker compose exec -T --user root worker sh -c 'echo exit 3 >/entrypoint.sh; kill 1' || true
+        docker compose exec -T --user root worker sh -c 'echo exit 3 >/entrypoint.sh'
+        docker compose exec --detach --user root worker sh -c 'kill 1'
         PLUGIN_DAEMON_KEY=another docker compose up --detach --no-deps plugin_daemon
         {SQL} --command "UPDATE alembic_version SET version_num = 'ffffffffffff'"
         docker compose exec -T redis redis-cli config set maxmemory 1
@@ -132,7 +133,7 @@ def test_faults_beside_each_other(host: t.Any, server: Server) -> None:
           'import urllib.request; urllib.request.urlopen("http://localhost:5001/health")'; do sleep 0.2; done
         chown --recursive root:root {STORAGE}
         touch {STORAGE}/.init_permissions
-        head --bytes 64M /dev/zero >{STORAGE}/full || true
+        if head --bytes 64M /dev/zero >{STORAGE}/full; then echo 'the disk took it all' >&2; exit 1; fi
         until [ $(docker inspect --format '{{{{.RestartCount}}}}' dify-worker-1) -ge 3 ]; do sleep 0.2; done
         """,
     )
