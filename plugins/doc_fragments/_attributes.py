@@ -8,7 +8,10 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What check mode, diff mode and idempotent mean here; a module adds its own C(support) to the first three, or takes INFO_MODULE."""
+    """What check mode, diff mode and idempotent mean here.
+
+    A module adds its own C(support) to these three, or takes INFO_MODULE.
+    """
 
     DOCUMENTATION = r"""
 options: {}

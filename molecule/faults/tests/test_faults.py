@@ -112,8 +112,7 @@ def test_faults_beside_each_other(host: t.Any, server: Server) -> None:
         docker run --detach --rm --name squatter --network dify_default --entrypoint sleep $image infinity
         docker compose up --detach --no-deps --force-recreate api worker
 
-        docker compose exec -T --user root worker sh -c 'echo exit 3 >/entrypoint.sh'
-        docker compose exec --detach --user root worker sh -c 'kill 1'
+        docker compose exec --detach --user root worker sh -c 'echo exit 3 >/entrypoint.sh; kill 1'
         PLUGIN_DAEMON_KEY=another docker compose up --detach --no-deps plugin_daemon
         {SQL} --command "UPDATE alembic_version SET version_num = 'ffffffffffff'"
         docker compose exec -T redis redis-cli config set maxmemory 1
