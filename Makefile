@@ -1,7 +1,7 @@
 # Everything a newcomer or a CI system calls. `make` alone lists it.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config bench-edge scan-edge build clean
+.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config bench-edge bench-status scan-edge build clean
 
 ready := .venv/stamp
 as_root := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
@@ -42,6 +42,9 @@ bench-ownership: $(ready) ## measure volume_ownership against its alternatives
 
 bench-config: $(ready) ## measure the environment file and what configuring a converged host takes (INVENTORY=… for the latter)
 	.venv/bin/python tests/bench/bench_config.py $(if $(INVENTORY),--inventory $(INVENTORY))
+
+bench-status: $(ready) ## measure what looking at servers takes (INVENTORY=… of hosts on which site.yml has run)
+	.venv/bin/python tests/bench/bench_status.py --inventory $(INVENTORY)
 
 bench-edge: $(ready) ## measure what the edge costs, against the service on loopback (on the demonstration server; wants an idle machine)
 	.venv/bin/python tests/bench/bench_edge.py $(if $(HOST),--host $(HOST))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What check mode, diff mode and idempotent mean here; every module adds its own C(support) to the first three."""
+    """What check mode, diff mode and idempotent mean here.
+
+    A module adds its own C(support) to these three, or takes INFO_MODULE.
+    """
 
     DOCUMENTATION = r"""
 options: {}
@@ -28,4 +31,20 @@ attributes:
       - Target operating systems that can be operated against.
     support: full
     platforms: linux
+"""
+
+    # For modules that only look.
+    INFO_MODULE = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Changes nothing.
+  diff_mode:
+    support: N/A
+    details:
+      - Changes nothing.
+  idempotent:
+    support: full
 """

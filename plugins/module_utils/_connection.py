@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use it from outside selfhost.dify.
 
-"""Knocking at services: a TCP connection, TLS where asked, and a sign-in where the protocol is simple enough."""
+"""Knocking at services: TCP, TLS where asked, and a sign-in and a question where the protocol is simple enough."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ import typing as t
 
 
 class Refused(Exception):
-    """The service answered, and said no; the message is its own."""
+    """The service answered, and said no; the message is its own, and so is C(code), where it has one."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Connection(t.NamedTuple):
@@ -56,6 +60,56 @@ def knock(target: Connection, timeout: float) -> str:
     return ""
 
 
+def query(target: Connection, statement: str, timeout: float) -> list[list[str | None]]:
+    """The rows that a PostgreSQL server answers one statement with, as text. Raises Refused and OSError."""
+    with socket.create_connection((target.host, target.port), timeout) as plain:
+        stream = _sign_in(target, plain)
+        body = statement.encode() + b"\0"
+        stream.write(b"Q" + struct.pack("!i", len(body) + 4) + body)
+        rows: list[list[str | None]] = []
+        while True:
+            kind, body = _message(stream)
+            if kind == b"D":
+                rows.append(_row(body))
+            if kind == b"Z":
+                _postgresql_ends(stream)
+                return rows
+
+
+def redis_stream(target: Connection, plain: socket.socket) -> t.IO[bytes]:
+    """A signed-in connection to Redis, to be used with C(redis_command). Raises Refused and OSError."""
+    stream = t.cast("t.IO[bytes]", _secured(target, plain).makefile("rwb"))
+    if target.password:
+        redis_command(stream, "AUTH", *([target.user] if target.user else []), target.password)
+    return stream
+
+
+def redis_command(stream: t.IO[bytes], *words: str) -> t.Any:
+    """What Redis answers a command: text, a number, nothing, or a list of these. Raises Refused and OSError."""
+    stream.write("*{0}\r\n".format(len(words)).encode())
+    for word in words:
+        raw = word.encode()
+        stream.write("${0}\r\n".format(len(raw)).encode() + raw + b"\r\n")
+    stream.flush()
+    return _redis_answer(stream)
+
+
+def _redis_answer(stream: t.IO[bytes]) -> t.Any:
+    line = stream.readline(65536).decode("utf-8", "replace").strip()
+    kind, rest = line[:1], line[1:]
+    if kind == "+":
+        return rest
+    if kind == ":":
+        return int(rest)
+    if kind == "$":
+        return _exactly(stream, int(rest) + 2)[:-2].decode("utf-8", "replace") if rest != "-1" else None
+    if kind == "*":
+        return [_redis_answer(stream) for _unused in range(int(rest))] if rest != "-1" else None
+    if kind == "-":
+        raise Refused(rest, rest.split(" ")[0])
+    raise Refused(line or "it closed the connection, as it does when it expects TLS")
+
+
 def _wrap(target: Connection, plain: socket.socket) -> socket.socket:
     context = ssl.create_default_context()
     if not target.verify:
@@ -81,18 +135,7 @@ def _http(target: Connection, plain: socket.socket) -> None:
 
 
 def _redis(target: Connection, plain: socket.socket) -> None:
-    stream = _secured(target, plain).makefile("rwb")
-    account = [target.user, target.password] if target.user else [target.password]
-    commands = [["AUTH", *account]] if target.password else []
-    for words in [*commands, ["PING"]]:
-        stream.write("*{0}\r\n".format(len(words)).encode())
-        for word in words:
-            raw = word.encode()
-            stream.write("${0}\r\n".format(len(raw)).encode() + raw + b"\r\n")
-        stream.flush()
-        answer = stream.readline(4096).decode("utf-8", "replace").strip()
-        if not answer.startswith("+"):
-            raise Refused(answer.lstrip("-") or "it closed the connection, as it does when it expects TLS")
+    redis_command(redis_stream(target, plain), "PING")
 
 
 def _mysql(target: Connection, plain: socket.socket) -> None:
@@ -107,6 +150,15 @@ def _mysql(target: Connection, plain: socket.socket) -> None:
 
 
 def _postgresql(target: Connection, plain: socket.socket) -> None:
+    _postgresql_ends(_sign_in(target, plain))
+
+
+def _postgresql_ends(stream: t.IO[bytes]) -> None:
+    stream.write(b"X" + struct.pack("!i", 4))
+    stream.flush()
+
+
+def _sign_in(target: Connection, plain: socket.socket) -> t.IO[bytes]:
     """Signs in as protocol 3.0 has it, in clear text, with MD5 or with SCRAM-SHA-256; through TLS where offered."""
     plain.sendall(struct.pack("!ii", 8, 80877103))
     offered = plain.recv(1)
@@ -116,29 +168,45 @@ def _postgresql(target: Connection, plain: socket.socket) -> None:
         raise Refused("it does not answer as a PostgreSQL server does")
     elif target.tls:
         raise Refused("it offers no TLS")
-    stream = plain.makefile("rwb")
+    stream = t.cast("t.IO[bytes]", plain.makefile("rwb"))
     options = {"user": target.user, "database": target.database, "application_name": "selfhost.dify"}
     startup = struct.pack("!i", 196608)
     startup += b"".join(key.encode() + b"\0" + value.encode() + b"\0" for key, value in options.items()) + b"\0"
     stream.write(struct.pack("!i", len(startup) + 4) + startup)
     scram = _Scram(target.password)
     while True:
-        stream.flush()
-        kind = _exactly(stream, 1)
-        if kind not in b"RSKNZE":
-            raise Refused("it does not answer as a PostgreSQL server does")
-        body = _exactly(stream, struct.unpack("!i", _exactly(stream, 4))[0] - 4)
-        if kind == b"E":
-            fields = {field[:1]: field[1:] for field in body.split(b"\0") if field}
-            raise Refused(fields.get(b"M", b"it refused without a reason").decode("utf-8", "replace"))
+        kind, body = _message(stream)
         if kind == b"Z":
-            stream.write(b"X" + struct.pack("!i", 4))
-            stream.flush()
-            return
+            return stream
         if kind == b"R":
             answer = _answer(target, scram, struct.unpack("!i", body[:4])[0], body[4:])
             if answer is not None:
                 stream.write(b"p" + struct.pack("!i", len(answer) + 4) + answer)
+
+
+def _message(stream: t.IO[bytes]) -> tuple[bytes, bytes]:
+    """The next message's kind and body. Raises Refused for an error, and for what PostgreSQL never says."""
+    stream.flush()
+    kind = _exactly(stream, 1)
+    if kind not in b"RSKNZETDCI":
+        raise Refused("it does not answer as a PostgreSQL server does")
+    body = _exactly(stream, struct.unpack("!i", _exactly(stream, 4))[0] - 4)
+    if kind == b"E":
+        fields = {field[:1]: field[1:].decode("utf-8", "replace") for field in body.split(b"\0") if field}
+        raise Refused(fields.get(b"M", "it refused without a reason"), fields.get(b"C", ""))
+    return kind, body
+
+
+def _row(body: bytes) -> list[str | None]:
+    """The columns of a row in text format."""
+    row: list[str | None] = []
+    position = 2
+    for _unused in range(struct.unpack("!h", body[:2])[0]):
+        length = struct.unpack("!i", body[position : position + 4])[0]
+        position += 4
+        row.append(body[position : position + length].decode("utf-8", "replace") if length >= 0 else None)
+        position += max(length, 0)
+    return row
 
 
 def _answer(target: Connection, scram: _Scram, request: int, body: bytes) -> bytes | None:
@@ -181,7 +249,7 @@ class _Scram:
         return unproven + b",p=" + base64.b64encode(proof)
 
 
-def _exactly(stream: t.IO[bytes] | io.BufferedRWPair, count: int) -> bytes:
+def _exactly(stream: t.IO[bytes] | io.BufferedReader, count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
         raise Refused("it closed the connection")

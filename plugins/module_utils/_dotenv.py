@@ -534,6 +534,30 @@ def _secrets(
     return drawn
 
 
+def edited(release: Release, current: str, applied: str) -> list[str]:
+    """Names of the settings that somebody changed or took out since the C(.env) was written, in the file's order.
+
+    ``current``: the file's text, ``applied``: the memory of the run that wrote it. What the release does not know is
+    nobody's concern.
+    """
+    before, present = {**assignments(release.example), **assignments(applied)}, assignments(current)
+    known = release.known | set(before)
+    changed = [key for key, raw in present.items() if key in known and raw != before.get(key)]
+    return changed + [key for key in before if key not in present]
+
+
+def still_public(release: Release, current: str, applied: str, names: t.Iterable[str]) -> list[str]:
+    """Which of the secrets have a value that everybody can look up."""
+    held, remembered = resolve(current), resolve(applied)
+    found = []
+    for key in names:
+        public = {unquote(release.defaults.get(key, "")), release.implicit.get(key, "")}
+        public |= {remembered.get(key, "")} if _PUBLIC.format(key) in applied else set()
+        if (held.get(key) or release.implicit.get(key, "")) in public - {""}:
+            found.append(key)
+    return found
+
+
 def _render(pieces: t.Sequence[_Piece], rest: str, result: t.Mapping[str, str], unknown: t.Collection[str]) -> str:
     """The file: the example with the results in it, then what else there is."""
     defaults = {piece.key: piece.raw for piece in pieces}

@@ -19,17 +19,7 @@ description:
     answers at all.
 extends_documentation_fragment:
   - selfhost.dify._attributes
-attributes:
-  check_mode:
-    support: full
-    details:
-      - Changes nothing.
-  diff_mode:
-    support: N/A
-    details:
-      - Changes nothing.
-  idempotent:
-    support: full
+  - selfhost.dify._attributes.info_module
 options:
   connections:
     description:

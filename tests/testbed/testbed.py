@@ -22,6 +22,7 @@ from lab.run import TestbedError, say, step
 def _services(have: set[str]) -> None:
     images.ensure_services(have)
     services.ensure(services.dns())
+    services.ensure(services.zone())
     services.ensure(services.acme())
     if not services.upstream_mode():
         services.ensure(services.registry())

@@ -85,7 +85,7 @@ def test_the_service_is_told_the_client_and_nothing_that_a_client_claims(server:
 
 
 def test_connections_to_the_service_are_kept(server: Server) -> None:
-    ports = {server.request("GET", "/").json()["port"] for _ in range(12)}
+    ports = {server.request("GET", "/").json()["port"] for _try in range(12)}
     assert len(ports) < 12
 
 
@@ -309,7 +309,7 @@ class TestOptions:
         assert server.request("GET", "/install", headers={"Authorization": f"Basic {credentials}"}).status == 403
 
     def test_requests_above_the_rate_are_refused(self, server: Server) -> None:
-        statuses = [server.request("POST", "/console/api/login").status for _ in range(5)]
+        statuses = [server.request("POST", "/console/api/login").status for _try in range(5)]
         assert statuses == [200, 200, 200, 429, 429]
         assert server.request("POST", "/console/api/logout").status == 200
 
@@ -321,8 +321,6 @@ class TestOptions:
         assert answer.header("Alt-Svc") == 'h3=":443"; ma=86400'
 
     def test_http_3_is_spoken(self, server: Server, host: t.Any) -> None:
-        if "HTTP3" not in host.check_output("curl --version"):
-            pytest.skip("the host's curl knows no HTTP/3")
         fetch = "curl -sk --http3-only --resolve %s:443:%s -o /dev/null -w '%%{http_version} %%{http_code}' https://%s/"
         assert host.check_output(fetch, server.domain, server.address, server.domain) == "3 200"
 

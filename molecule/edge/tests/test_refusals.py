@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from pathlib import Path
 
 import pytest
 from authority import Authority
 from conftest import Server, run_at_once
-from visitor import ONE_SITE, Visitor, lab, run_one, tell_dns
+from visitor import ONE_SITE, Visitor, lab, run_one, serves, tell_dns, until
 
 ALIASES = {"nginx_certbot_aliases": ["www.edge.test"]}
 ELSEWHERE = "10.213.0.250"
@@ -32,7 +33,7 @@ def dns(server: Server) -> t.Iterator[str]:
 def test_nothing_that_cannot_work_is_begun(server: Server, host: t.Any, dns: str, tmp_path: Path) -> None:
     own = Authority(tmp_path)
     chain, key = own.issue("good", "edge.test")
-    _, other_key = own.issue("other", "edge.test")
+    _chain, other_key = own.issue("other", "edge.test")
 
     def files(chain: Path, key: Path) -> dict[str, t.Any]:
         paths = {"nginx_certbot_certificate": str(chain), "nginx_certbot_private_key": str(key)}
@@ -52,8 +53,8 @@ def test_nothing_that_cannot_work_is_begun(server: Server, host: t.Any, dns: str
         "CAA": (new("caa.edge.test", nginx_certbot_caa_issuer="letsencrypt.org"), "permits other.example, not letsenc"),
     }
     before = host.check_output("find /root/nginx /data/nginx -type f -exec sha256sum {} + | sort")
-    runs = run_at_once(ONE_SITE, {name: variables for name, (variables, _) in cases.items()}, tmp_path)
-    for name, (_, words) in cases.items():
+    runs = run_at_once(ONE_SITE, {name: variables for name, (variables, _words) in cases.items()}, tmp_path)
+    for name, (_variables, words) in cases.items():
         assert (runs[name].failed, runs[name].changed) == (True, 0), runs[name]
         assert words in runs[name].message, name
     assert host.check_output("find /root/nginx /data/nginx -type f -exec sha256sum {} + | sort") == before
@@ -65,6 +66,7 @@ def test_a_program_that_holds_port_80_is_named(server: Server, host: t.Any) -> N
     host.check_output("for try in $(seq 100); do ss -Hltn | grep -q ':80 ' && exit; sleep 0.1; done; exit 1")
     run = run_one(ALIASES)
     host.check_output("systemctl stop held && docker start nginx-certbot")
+    until("the edge did not come back", lambda: serves(server, "edge.test"))
     assert (run.failed, run.changed) == (True, 0)
     assert "Port 80 of this host is held by python3 (process " in run.message
     assert "stop and disable that program, then run again" in run.message
@@ -89,7 +91,7 @@ def test_orders_that_fail_leave_the_site_up_and_are_not_repeated_at_once(server:
         soon = run_one(names)
         assert (soon.failed, soon.changed) == (True, 0)
         assert "1 order for edge.test failed, the last with" in soon.message
-        assert "the next try is due in 12 min" in soon.message
+        assert re.search(r"the next try is due in 1?[0-9] min", soon.message)
         assert "-e nginx_certbot_retry=true" in soon.message
 
         tell_dns("clear-a", host="away.edge.test")

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import typing as t
 import urllib.request
 from pathlib import Path
@@ -51,6 +52,21 @@ def visit(server: Server, name: str, context: ssl.SSLContext | None = None) -> d
         while part := connection.recv(65536):
             answer += part
         return {"status": int(answer.split()[1]), "certificate": connection.getpeercert(True)}
+
+
+def serves(server: Server, *names: str) -> bool:
+    """Whether somebody who visits these names now is served."""
+    try:
+        return all(visit(server, name)["status"] == 200 for name in names)
+    except (OSError, IndexError):
+        return False
+
+
+def until(what: str, condition: t.Callable[[], bool], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.5)
 
 
 class Visitor(threading.Thread):

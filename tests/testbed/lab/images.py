@@ -124,7 +124,7 @@ def host_docker_tag(system_name: str) -> str:
 
 
 def services_tag() -> str:
-    sources = [TESTBED / "services" / name for name in ("Dockerfile", "registry.yml", "acme.sh")]
+    sources = [TESTBED / "services" / name for name in ("Dockerfile", "registry.yml", "acme.sh", "zone.sh")]
     return f"{PREFIX}-services:{content_hash(base_tag(DEFAULT_OS), *sources)}"
 
 

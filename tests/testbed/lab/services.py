@@ -23,11 +23,14 @@ from lab import engine, hosts, images
 from lab.engine import LABEL, NETWORK, PREFIX, docker
 from lab.run import CACHE, TestbedError, step
 
-REGISTRY, GIT, ACME, DNS, DOCKER_REPOSITORY = (f"10.213.0.{number}" for number in (2, 3, 4, 5, 6))
+REGISTRY, GIT, ACME, DNS, DOCKER_REPOSITORY, ZONE = (f"10.213.0.{number}" for number in (2, 3, 4, 5, 6, 7))
 REGISTRY_URL = f"http://{REGISTRY}:5000"
 REPO_URL = f"git://{GIT}/dify.git"
 ACME_DIRECTORY = f"https://{ACME}:14000/dir"
 ACME_STAGING_DIRECTORY = f"https://{ACME}:14001/dir"
+ACME_ZONE_DIRECTORY = f"https://{ACME}:14002/dir"
+# The key that may change the zone, in bind's words and for certbot. It opens nothing else.
+ZONE_KEY = {"name": "certbot.", "algorithm": "HMAC-SHA256", "secret": "b3BlbnMgbm90aGluZyBidXQgdGhlIHRlc3RiZWQ="}
 _ACME_MANAGEMENT = f"https://{ACME}:15000"
 _DNS_MANAGEMENT = f"http://{DNS}:8055"
 _CONTENT = "selfhost.dify.testbed.content"
@@ -81,9 +84,17 @@ def dns() -> Service:
     )  # fmt: skip
 
 
+def zone() -> Service:
+    """The DNS server of the domain zone.test, whose TXT records a holder of ZONE_KEY may change."""
+    return Service(
+        "zone", ZONE, images.services_tag(),
+        ["/etc/testbed/zone.sh", "zone.test", ZONE_KEY["name"], ZONE_KEY["algorithm"].lower(), ZONE_KEY["secret"]],
+    )  # fmt: skip
+
+
 def acme() -> Service:
     return Service(
-        "acme", ACME, images.services_tag(), ["/etc/testbed/acme.sh", ACME, f"{DNS}:8053"],
+        "acme", ACME, images.services_tag(), ["/etc/testbed/acme.sh", ACME, f"{DNS}:8053", f"{ZONE}:53"],
         [f"--volume={PREFIX}-acme:/srv/acme",
          "--env=PEBBLE_VA_NOSLEEP=1", "--env=PEBBLE_WFE_NONCEREJECT=0", "--env=PEBBLE_AUTHZREUSE=0"],
     )  # fmt: skip
@@ -202,6 +213,8 @@ def info() -> dict[str, Any]:
         else "",
         "acme_directory": ACME_DIRECTORY,
         "acme_staging_directory": ACME_STAGING_DIRECTORY,
+        "acme_zone_directory": ACME_ZONE_DIRECTORY,
+        "zone": {"address": ZONE, **ZONE_KEY},
         "dns": f"{DNS}:8053",
         "dns_management": _DNS_MANAGEMENT,
         "acme_ca": str(acme_ca()),

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Runs two pebbles behind a certificate of its own throw-away CA. Usage: acme.sh OWN_ADDRESS DNS_SERVER
+# Runs three pebbles behind a certificate of its own throw-away CA. Usage: acme.sh OWN_ADDRESS DNS_SERVER ZONE_SERVER
 set -eu
 address=$1
 dns=$2
+zone=$3
 mkdir -p /srv/acme
 cd /srv/acme
 
@@ -32,9 +33,11 @@ configure() {
 }}
 JSON
 }
-# Let's Encrypt's certificates last 90 days. Those of the second directory last two minutes, and nobody is given its root to trust.
+# Let's Encrypt's certificates last 90 days. Those of the second directory last two and a half minutes, and nobody is given its root to trust.
+# The third asks the DNS server whose records may be changed from outside.
 configure 14000 7776000
-configure 14001 120
+configure 14001 150
+configure 14002 7776000
 
 # Pebble makes a new root at every start. All of them are kept, so that certificates on the hosts outlive it.
 (
@@ -45,4 +48,5 @@ configure 14001 120
   mv issued.new issued.pem
 ) &
 pebble -config pebble-14001.json -dnsserver "$dns" &
+pebble -config pebble-14002.json -dnsserver "$zone" &
 exec pebble -config pebble-14000.json -dnsserver "$dns"

@@ -32,7 +32,7 @@ EVERYTHING: dict[str, t.Any] = {
 def maps(text: str) -> dict[str, dict[str, str]]:
     """The maps of a configuration: the variable each sets, and what it sets it to."""
     found = {words[2]: inner for words, inner in parse(text) if words[0] == "map" and inner is not None}
-    return {name: {unquoted(words[0]): unquoted(words[1]) for words, _ in inner} for name, inner in found.items()}
+    return {name: {unquoted(words[0]): unquoted(words[1]) for words, _block in inner} for name, inner in found.items()}
 
 
 def unquoted(word: str) -> str:
@@ -88,7 +88,7 @@ def test_nothing_is_buffered_and_nothing_times_out_early() -> None:
 
 def test_every_location_says_the_same_to_the_service() -> None:
     server = site(**EVERYTHING)
-    names = [name for name, _ in settings(server)["proxy_set_header"]]
+    names = [name for name, _value in settings(server)["proxy_set_header"]]
     assert {
         "CF-Connecting-IP",
         "True-Client-IP",

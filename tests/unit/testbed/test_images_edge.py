@@ -105,6 +105,26 @@ def test_certbot_is_sent_to_the_right_authority(environ: dict[str, str], server:
     assert command[-4:] == ["--domain", "a.test", "--domain", "b.test"]
 
 
+@pytest.mark.parametrize(
+    ("name", "authenticator"),
+    [
+        ("a.test", "webroot"),
+        ("a.test.dns-rfc2136", "dns-rfc2136"),
+        ("a.test.dns-rfc2136.rsa", "dns-rfc2136"),
+        ("dns-rfc2136.a.test.webroot", "webroot"),
+    ],
+)
+def test_a_certificates_name_says_how_it_is_proven(name: str, authenticator: str) -> None:
+    environ = {
+        "CERTBOT_EMAIL": "a@a.test",
+        "CERTBOT_DNS_CREDENTIALS_DIR": "/dns",
+        "CERTBOT_DNS_PROPAGATION_SECONDS": "5",
+    }
+    command = edge.certbot_command(name, ["a.test"], environ)
+    assert command[command.index("--authenticator") + 1] == authenticator
+    assert ("/dns/rfc2136.ini" in command) == (authenticator == "dns-rfc2136")
+
+
 def test_local_authority_signs_for_names_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_CA_DIR", str(tmp_path / "ca"))
     monkeypatch.setattr(local_ca, "LIVE", tmp_path / "live")

@@ -1,11 +1,15 @@
 # Copyright (c) 2026, selfhost.dify contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stand-in of Dify's sandbox: runs Python code in a process of an unprivileged user. No isolation: for tests only."""
+"""Stand-in of Dify's sandbox: runs Python code in a process of an unprivileged user. No isolation: for tests only.
+
+Of JavaScript it knows `console.log` of a sum alone: the stand-ins bring no Node.js.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +32,11 @@ def run(request: Request) -> Response:
     if request.header("X-Api-Key") != os.environ.get("API_KEY"):
         return Response(401)
     task = request.json()
+    if task.get("language") == "nodejs":
+        total = re.fullmatch(r"console\.log\((\d+) *\+ *(\d+)\);?", task.get("code", "").strip())
+        if total:
+            return answer(0, "success", {"error": "", "stdout": f"{int(total[1]) + int(total[2])}\n"})
+        return answer(0, "success", {"error": "the stand-in runs no such JavaScript", "stdout": ""})
     if task.get("language") != "python3":
         return answer(-400, "unsupported language", None)
     timeout = float(os.environ.get("WORKER_TIMEOUT", "15"))

@@ -33,6 +33,8 @@ SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 FILE_DIRECTIVE = re.compile(r"^\s*ssl_(?:certificate|certificate_key|trusted_certificate|dhparam)\s+([^;]+);", re.M)
 KEY_DIRECTIVE = re.compile(r"^\s*ssl_certificate_key\s+/etc/letsencrypt/live/([^;]+)/privkey\.pem\s*;", re.M)
+AUTHENTICATOR = re.compile(r"(?:^|[-.])dns-([^-.]*)(?:[-.]|$)")
+WEBROOT_NAMED = re.compile(r"(?:^|[-.])webroot(?:[-.]|$)")
 NAME_DIRECTIVE = re.compile(r"^\s*server_name\s+([^;]*);", re.M)
 
 
@@ -64,6 +66,20 @@ def interval_seconds(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def challenge(name: str, environ: dict[str, str]) -> list[str]:
+    """How a certificate of this name is proven: by the DNS if the name says so, or else by a file below WEBROOT."""
+    found = AUTHENTICATOR.search(name.lower())
+    if not found or WEBROOT_NAMED.search(name.lower()):
+        return ["--authenticator", "webroot", "--webroot-path", WEBROOT, "--preferred-challenges", "http-01"]
+    plugin = f"dns-{found[1]}"
+    command = ["--authenticator", plugin, "--preferred-challenges", "dns-01"]
+    directory = environ.get("CERTBOT_DNS_CREDENTIALS_DIR", "/etc/letsencrypt")
+    command += [f"--{plugin}-credentials", f"{directory}/{found[1]}.ini"]
+    if seconds := environ.get("CERTBOT_DNS_PROPAGATION_SECONDS"):
+        command += [f"--{plugin}-propagation-seconds", seconds]
+    return command
+
+
 def certbot_command(name: str, domains: list[str], environ: dict[str, str]) -> list[str]:
     if environ.get("STAGING") == "1":
         server = environ.get("CERTBOT_STAGING_URL", STAGING)
@@ -71,7 +87,7 @@ def certbot_command(name: str, domains: list[str], environ: dict[str, str]) -> l
         server = environ.get("CERTBOT_PRODUCTION_URL", PRODUCTION)
     command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--keep-until-expiring"]
     command += ["--email", environ["CERTBOT_EMAIL"], "--server", server, "--cert-name", name]
-    command += ["--webroot", "--webroot-path", WEBROOT, "--preferred-challenges", "http-01"]
+    command += challenge(name, environ)
     command += ["--key-type", key_type(name, environ.get("USE_ECDSA", "1"))]
     command += ["--elliptic-curve", environ.get("ELLIPTIC_CURVE") or "secp256r1"]
     command += ["--rsa-key-size", environ.get("RSA_KEY_SIZE") or "2048"]
@@ -122,8 +138,6 @@ def issue(name: str, domains: list[str]) -> None:
     try:
         if os.environ.get("USE_LOCAL_CA") == "1":
             local_ca.issue(name, domains)
-        elif ".dns-" in name:
-            log("This stand-in has no authenticator for the DNS.")
         else:
             subprocess.run(certbot_command(name, domains, dict(os.environ)), check=True)
     except subprocess.CalledProcessError as error:

@@ -37,7 +37,7 @@ def chain(own: Authority, name: str) -> list[str]:
 
 
 def test_what_a_certificate_says(own: Authority) -> None:
-    (pem, _) = chain(own, "good.chain.pem")
+    (pem, _issuer) = chain(own, "good.chain.pem")
     found = _certificate.describe(pem, NOW)
     assert (found["subject"], found["issuer"]) == ("CN=a.test", "CN=Own intermediate")
     assert found["names"] == ["a.test", "*.b.test"]
@@ -114,7 +114,7 @@ def port(own: Authority) -> t.Iterator[int]:
     def serve() -> None:
         while True:
             try:
-                connection, _ = listener.accept()
+                connection, _address = listener.accept()
                 context.wrap_socket(connection, server_side=True).close()
             except ssl.SSLError:
                 continue

@@ -10,7 +10,14 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.selfhost.dify.plugins.module_utils._connection import Connection, knock
+from ansible_collections.selfhost.dify.plugins.module_utils._connection import (
+    Connection,
+    Refused,
+    knock,
+    query,
+    redis_command,
+    redis_stream,
+)
 
 PROTOCOLS = ["tcp", "http", "redis", "mysql", "postgresql"]
 
@@ -79,3 +86,68 @@ def test_answers(protocol: str, words: bytes, reason: str, listener: socket.sock
 def test_a_postgresql_without_tls_is_refused_only_where_tls_was_asked_for(listener: socket.socket) -> None:
     target = Connection("postgresql", "127.0.0.1", says(listener, b"N"), tls=True)
     assert knock(target, 5) == "it offers no TLS"
+
+
+def exchange(server: socket.socket, answers: list[bytes]) -> int:
+    """Gives the answers one by one, each after something was said; the port."""
+
+    def serve() -> None:
+        client, _address = server.accept()
+        with client:
+            for answer in answers:
+                client.recv(65536)
+                client.sendall(answer)
+            client.recv(65536)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return t.cast("int", server.getsockname()[1])
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + (len(body) + 4).to_bytes(4, "big") + body
+
+
+READY = message(b"R", (0).to_bytes(4, "big")) + message(b"Z", b"I")
+
+
+def test_rows(listener: socket.socket) -> None:
+    row = message(b"D", b"\0\2" + b"\0\0\0\4dify" + b"\xff\xff\xff\xff")
+    answer = message(b"T", b"\0\0") + row + row + message(b"C", b"SELECT 2\0") + message(b"Z", b"I")
+    port = exchange(listener, [b"N", READY, answer])
+    assert query(Connection("postgresql", "127.0.0.1", port), "SELECT 1", 5) == [["dify", None]] * 2
+
+
+@pytest.mark.parametrize("sign_in", [True, False])
+def test_why_not(sign_in: bool, listener: socket.socket) -> None:
+    no = message(b"E", b'SERROR\0C3D000\0Mdatabase "dify" does not exist\0\0')
+    port = exchange(listener, [b"N", no] if sign_in else [b"N", READY, no])
+    with pytest.raises(Refused, match="does not exist") as caught:
+        query(Connection("postgresql", "127.0.0.1", port), "SELECT 1", 5)
+    assert caught.value.code == "3D000"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (b"+OK\r\n", "OK"),
+        (b":3\r\n", 3),
+        (b"$-1\r\n", None),
+        (b"*2\r\n$1\r\na\r\n:1\r\n", ["a", 1]),
+        (b"*-1\r\n", None),
+    ],
+)
+def test_what_redis_says(said: bytes, meant: t.Any, listener: socket.socket) -> None:
+    target = Connection("redis", "127.0.0.1", exchange(listener, [said]))
+    with socket.create_connection((target.host, target.port), 5) as plain:
+        assert redis_command(redis_stream(target, plain), "GET", "x") == meant
+
+
+def test_redis_takes_no_writes(listener: socket.socket) -> None:
+    target = Connection(
+        "redis", "127.0.0.1", exchange(listener, [b"+OK\r\n", b"-OOM command not allowed\r\n"]), password="x"
+    )
+    with socket.create_connection((target.host, target.port), 5) as plain:
+        stream = redis_stream(target, plain)
+        with pytest.raises(Refused) as caught:
+            redis_command(stream, "SADD", "a", "b")
+    assert (caught.value.code, str(caught.value)) == ("OOM", "OOM command not allowed")

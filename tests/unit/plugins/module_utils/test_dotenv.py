@@ -360,3 +360,18 @@ def test_what_a_compose_file_takes_from_the_environment() -> None:
 )
 def test_secrets_are_known_by_their_names(key: str, secret: bool) -> None:
     assert _dotenv.is_secret(key) == secret
+
+
+def test_what_somebody_edited() -> None:
+    release = _dotenv.Release("A=1\nB=2\nC=3\n", {"A": "1", "B": "2", "C": "3"}, {"D": ""}, [])
+    applied = "A=1\nB=5\nC=3\n"
+    assert _dotenv.edited(release, "A=1\nB=5\nC=3\n", applied) == []
+    assert _dotenv.edited(release, "A=9\nB=5\nD=x\nOWN=y\n", applied) == ["A", "D", "C"]
+
+
+def test_what_everybody_knows() -> None:
+    release = _dotenv.Release("A=public\nB=${A}\n", {"A": "public", "B": "${A}"}, {"C": "known"}, [])
+    assert _dotenv.still_public(release, "A=public\n", "", ["A", "B", "C"]) == ["A", "C"]
+    assert _dotenv.still_public(release, "A=own\nC=own\n", "", ["A", "C"]) == []
+    # A newer release may not tell any more what an older one shipped.
+    assert _dotenv.still_public(release, "A=older\n", "A=older\n# A is public\n", ["A"]) == ["A"]

@@ -4,6 +4,7 @@
 """The stand-in's state in the real PostgreSQL, and its connection to the real Redis.
 
 `python3 -m dify_api.database` brings the schema to the head of this release, under a lock in Redis.
+`python3 -m dify_api.database DIRECTORY` writes the files in which a release keeps its revisions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -129,7 +131,20 @@ def upgrade(wanted: Release) -> None:
         connection.execute("INSERT INTO alembic_version VALUES (%s)", [revisions[-1]])
 
 
+def write_revisions(directory: Path) -> None:
+    """A file for each migration of this release, with the two assignments by which Alembic orders them."""
+    directory.mkdir(parents=True)
+    before = None
+    for migration in migrations_of(release.current()):
+        text = f"revision = {migration.revision!r}\ndown_revision = {before!r}\nbranch_labels = None\n"
+        (directory / f"{migration.revision}_standin.py").write_text(text)
+        before = migration.revision
+
+
 def main() -> int:
+    if sys.argv[1:]:
+        write_revisions(Path(sys.argv[1]))
+        return 0
     print("Preparing database migration...")
     lock = connect_redis().lock("db_upgrade_lock", timeout=LOCK_SECONDS)
     if not lock.acquire(blocking=False):

@@ -1,0 +1,2 @@
+#!/bin/sh
+exec python3 -m dify_api.cli "$@"
