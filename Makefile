@@ -23,6 +23,7 @@ lint: $(ready) ## ansible-lint, yamllint, ruff, mypy, changelog and documentatio
 
 unit: $(ready) ## pytest over plugins, role data and templates (as root, since some tests give files away)
 	@tests/gates/compose.sh
+	@tests/gates/restic.sh
 	$(as_root) env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=.cache/hypothesis .venv/bin/python -m pytest -p no:cacheprovider tests/unit
 
 sanity: $(ready) ## ansible-test sanity with every supported Python found here

@@ -20,7 +20,7 @@ check ansible-lint ansible-lint --offline --strict
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check mypy mypy "$own/plugins/module_utils"
-check "mypy (backup)" mypy roles/backup/files/dify_backup.py
+check "mypy (backup)" env MYPYPATH=roles/backup/files mypy -p dify_backup
 check antsibull-changelog antsibull-changelog lint
 
 # antsibull-docs reads every collection it finds; of the hundred beside ansible-core only these can be referred to.

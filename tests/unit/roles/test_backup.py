@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -24,12 +23,14 @@ from hypothesis import strategies as st
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROLE = PROJECT / "roles/backup"
-spec = importlib.util.spec_from_file_location("dify_backup", ROLE / "files/dify_backup.py")
-assert spec
-assert spec.loader
-program = importlib.util.module_from_spec(spec)
-sys.modules["dify_backup"] = program
-spec.loader.exec_module(program)
+sys.path.insert(0, str(ROLE / "files"))
+
+from dify_backup import basics, cli, sets  # noqa: E402
+from dify_backup.config import Config  # noqa: E402
+from dify_backup.project import plan  # noqa: E402
+from dify_backup.restic import Restic, vanished  # noqa: E402
+from dify_backup.state import metrics  # noqa: E402
+from dify_backup.tree import listed, summary, walked  # noqa: E402
 
 DOCKER = "/opt/dify/docker"
 
@@ -70,7 +71,7 @@ def project() -> dict[str, t.Any]:
 
 
 def made(config: dict[str, t.Any]) -> t.Any:
-    return program.plan(config, DOCKER, {"dify_home": "/var/lib/docker/volumes/dify_home/_data"})
+    return plan(config, DOCKER, {"dify_home": "/var/lib/docker/volumes/dify_home/_data"})
 
 
 def test_everything_below_the_project_is_saved_but_for_databases_cache_and_store() -> None:
@@ -127,7 +128,7 @@ def test_a_database_that_cannot_be_saved_is_refused(change: dict[str, str], said
     config = project()
     for name in ("api", "plugin_daemon"):
         config["services"][name]["environment"].update(change)
-    with pytest.raises(program.Problem, match=said):
+    with pytest.raises(basics.Problem, match=said):
         made(config)
 
 
@@ -139,11 +140,10 @@ def snapshots(number: int, parts: t.Sequence[str]) -> list[dict[str, t.Any]]:
     identity = f"2026112{number}T000000Z-00000{number}"
     at = f"2026-11-2{number}T00:00:00Z"
     listed = [
-        {"id": f"{number}-{part}", "time": at, "tags": [program.TAG, f"set={identity}", f"part={part}"]}
-        for part in parts
+        {"id": f"{number}-{part}", "time": at, "tags": [sets.TAG, f"set={identity}", f"part={part}"]} for part in parts
     ]
     names = [f"of={part}:{number}-{part}" for part in parts]
-    tags = [program.TAG, f"set={identity}", "part=manifest", *names]
+    tags = [sets.TAG, f"set={identity}", "part=manifest", *names]
     return [*listed, {"id": f"{number}-manifest", "time": at, "tags": tags}]
 
 
@@ -154,7 +154,7 @@ whole = st.integers(1, 5).map(lambda count: [one for number in range(count) for 
 @given(st.data(), whole)
 def test_a_set_is_complete_exactly_when_nothing_of_it_is_missing(data: st.DataObject, full: list[t.Any]) -> None:
     there = data.draw(st.lists(st.sampled_from(full), unique_by=lambda one: t.cast("str", one["id"])))
-    for found in program.sets(there):
+    for found in sets.sets(there):
         number = found.identity[7]
         ids = {one["id"] for one in there if one["id"].startswith(f"{number}-")}
         assert found.complete == (ids == {f"{number}-{part}" for part in (*PARTS, "manifest")})
@@ -165,14 +165,14 @@ def test_a_set_is_complete_exactly_when_nothing_of_it_is_missing(data: st.DataOb
 def test_the_newest_complete_set_and_all_after_it_is_never_forgotten(data: st.DataObject, full: list[t.Any]) -> None:
     there = data.draw(st.lists(st.sampled_from(full), unique_by=lambda one: t.cast("str", one["id"])))
     kept = data.draw(st.sets(st.sampled_from([one["id"] for one in full if one["id"].endswith("manifest")])))
-    found = program.sets(there)
-    gone = program.outdated(found, kept)
+    found = sets.sets(there)
+    gone = sets.outdated(found, kept)
     complete = [one for one in found if one.complete]
     if not complete:
         assert gone == []
         return
     newest = complete[-1]
-    assert program.choose(found, "latest") == newest
+    assert sets.choose(found, "latest") == newest
     for one in found:
         if one.identity >= newest.identity or (one.complete and one.manifest in kept):
             assert not set(gone) & set(one.snapshots)
@@ -181,24 +181,24 @@ def test_the_newest_complete_set_and_all_after_it_is_never_forgotten(data: st.Da
 
 
 def test_a_manifest_goes_before_the_parts_it_names() -> None:
-    found = program.sets([*snapshots(1, PARTS), *snapshots(2, PARTS)])
-    assert program.outdated(found, ["2-manifest"])[0] == "1-manifest"
+    found = sets.sets([*snapshots(1, PARTS), *snapshots(2, PARTS)])
+    assert sets.outdated(found, ["2-manifest"])[0] == "1-manifest"
 
 
 def test_sets_that_were_copied_to_another_repository_are_complete_there() -> None:
     copied = [{**one, "id": f"copy-{one['id']}", "original": one["id"]} for one in snapshots(1, PARTS)]
-    assert [one.complete for one in program.sets(copied)] == [True]
+    assert [one.complete for one in sets.sets(copied)] == [True]
 
 
 def test_what_is_missing_is_named() -> None:
     full = snapshots(1, PARTS)
-    found = program.sets([one for one in full if "files" not in one["id"]])
-    with pytest.raises(program.Problem, match=r"no complete set.*20261121T000000Z-000001 without files"):
-        program.choose(found, "latest")
-    with pytest.raises(program.Problem, match="incomplete: files missing"):
-        program.choose(found, "20261121T000000Z-000001")
-    with pytest.raises(program.Problem, match="no set"):
-        program.choose(found, "20261122T000000Z-000001")
+    found = sets.sets([one for one in full if "files" not in one["id"]])
+    with pytest.raises(basics.Problem, match=r"no complete set.*20261121T000000Z-000001 without files"):
+        sets.choose(found, "latest")
+    with pytest.raises(basics.Problem, match="incomplete: files missing"):
+        sets.choose(found, "20261121T000000Z-000001")
+    with pytest.raises(basics.Problem, match="no set"):
+        sets.choose(found, "20261122T000000Z-000001")
 
 
 # Streams
@@ -211,7 +211,7 @@ def sink(script: str) -> subprocess.Popen[bytes]:
 def test_a_stream_arrives_whole_and_with_its_digest(tmp_path: Path) -> None:
     target = tmp_path / "arrived"
     text = "seq 1 300000"
-    moved = program.pump(["sh", "-c", text], sink(f"cat >{target}"))
+    moved = basics.pump(["sh", "-c", text], sink(f"cat >{target}"))
     content = subprocess.run(["sh", "-c", text], capture_output=True, check=True).stdout
     assert target.read_bytes() == content
     assert moved == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -219,16 +219,16 @@ def test_a_stream_arrives_whole_and_with_its_digest(tmp_path: Path) -> None:
 
 def test_after_a_failing_dump_nobody_sees_an_end(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
-    with pytest.raises(program.Problem, match="sh failed with 3: no such table"):
-        program.pump(
+    with pytest.raises(basics.Problem, match="sh failed with 3: no such table"):
+        basics.pump(
             ["sh", "-c", "seq 1 300000; echo no such table >&2; exit 3"], sink(f"cat >/dev/null; touch {ended}")
         )
     assert not ended.exists()
 
 
 def test_a_repository_that_stops_taking_is_told_with_its_own_words() -> None:
-    with pytest.raises(program.Problem, match="sh failed with 1: no space left"):
-        program.pump(["sh", "-c", "seq 1 3000000"], sink("head -c 10 >/dev/null; echo no space left >&2; exit 1"))
+    with pytest.raises(basics.Problem, match="sh failed with 1: no space left"):
+        basics.pump(["sh", "-c", "seq 1 3000000"], sink("head -c 10 >/dev/null; echo no space left >&2; exit 1"))
 
 
 # Trees
@@ -238,9 +238,9 @@ def test_a_tree_is_the_same_whatever_order_it_is_read_in(tmp_path: Path) -> None
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir/资料.txt").write_text("x")
     (tmp_path / "link").symlink_to("dir")
-    entries = list(program.walked([str(tmp_path)], [], set()))
-    assert program.summary(entries) == program.summary(reversed(entries))
-    before = program.summary(entries)
+    entries = list(walked([str(tmp_path)], [], set()))
+    assert summary(entries) == summary(reversed(entries))
+    before = summary(entries)
     assert {key: before[key] for key in ("files", "directories", "symlinks", "bytes")} == {
         "files": 1,
         "directories": 2,
@@ -248,7 +248,7 @@ def test_a_tree_is_the_same_whatever_order_it_is_read_in(tmp_path: Path) -> None
         "bytes": 1,
     }
     (tmp_path / "dir/资料.txt").chmod(0o600)
-    assert program.summary(program.walked([str(tmp_path)], [], set()))["digest"] != before["digest"]
+    assert summary(walked([str(tmp_path)], [], set()))["digest"] != before["digest"]
 
 
 @pytest.mark.parametrize(
@@ -262,24 +262,23 @@ def test_a_tree_is_the_same_whatever_order_it_is_read_in(tmp_path: Path) -> None
     ],
 )
 def test_only_files_that_vanished_may_go_unread(line: str, gone: bool) -> None:
-    assert program.vanished(line) is gone
+    assert vanished(line) is gone
 
 
-# The real restic, where it is installed
+# The real restic
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> t.Any:
     restic = shutil.which("restic")
-    if not restic:
-        pytest.skip("restic is not installed")
+    assert restic, "restic is missing; make unit installs it"
     (tmp_path / "password").write_text("a password")
     paths = {name: str(tmp_path / name) for name in ("repository", "state_path", "cache_path")}
     Path(paths["state_path"]).mkdir()
-    made = {field.name: "" for field in dataclasses.fields(program.Config)}
+    made = {field.name: "" for field in dataclasses.fields(Config)}
     made |= {"name": "server", "password_file": str(tmp_path / "password"), "restic": restic, **paths}
     more: dict[str, t.Any] = {"restic_options": [], "keep": {"last": 1}, "append_only": False, "check_subset": "100%"}
-    return program.Config(**{**made, **more})
+    return Config(**{**made, **more})
 
 
 NO_OPTIONS = argparse.Namespace()
@@ -300,57 +299,55 @@ def test_sets_live_and_go_as_a_whole(config: t.Any, tmp_path: Path) -> None:
     tree.mkdir(mode=0o2750)
     os.chown(tree, 1001, 70)
     (tree / "Übersicht 资料.txt").write_text("content")
-    assert program.init(config, NO_OPTIONS) == {"created": True}
-    assert program.init(config, NO_OPTIONS) == {"created": False}
-    restic = program.Restic(config)
+    assert cli.init(config, NO_OPTIONS) == {"created": True}
+    assert cli.init(config, NO_OPTIONS) == {"created": False}
+    restic = Restic(config)
     for number in range(3):
         save(restic, f"2026112{number}T000000Z-000000", tree)
-    with pytest.raises(program.Problem, match="sh failed with 1: cut"):
+    with pytest.raises(basics.Problem, match="sh failed with 1: cut"):
         restic.store(
             ["sh", "-c", "echo half; echo cut >&2; exit 1"], "x", ["set=20261123T000000Z-000000", "part=database"]
         )
-    found = program.sets(restic.snapshots())
+    found = sets.sets(restic.snapshots())
     assert [one.complete for one in found] == [True, True, True]
-    manifest = program.show(config, argparse.Namespace(set="latest"))
+    manifest = cli.show(config, argparse.Namespace(set="latest"))
     assert manifest["set"] == "20261122T000000Z-000000"
     assert {part: saved["snapshot"] for part, saved in manifest["parts"].items()} == found[-1].parts
 
     lines = restic.run("ls", "--json", found[-1].parts["files"]).splitlines()
-    assert program.summary(program.listed(lines, [str(tree)], set())) == program.summary(
-        program.walked([str(tree)], [], set())
-    )
+    assert summary(listed(lines, [str(tree)], set())) == summary(walked([str(tree)], [], set()))
     sound = restic.load(found[-1].parts["database"], "database.dump", ["cat"])
     assert sound["bytes"] == len("a dump\n")
 
-    assert program.forget(config, NO_OPTIONS) == {"forgotten": 6}
-    assert [one.identity for one in program.sets(restic.snapshots())] == ["20261122T000000Z-000000"]
-    assert program.check(config, NO_OPTIONS) == {}
+    assert cli.forget(config, NO_OPTIONS) == {"forgotten": 6}
+    assert [one.identity for one in sets.sets(restic.snapshots())] == ["20261122T000000Z-000000"]
+    assert cli.check(config, NO_OPTIONS) == {}
 
 
 def test_an_exclusion_is_a_path_and_no_pattern(config: t.Any, tmp_path: Path) -> None:
-    program.init(config, NO_OPTIONS)
-    restic = program.Restic(config)
+    cli.init(config, NO_OPTIONS)
+    restic = Restic(config)
     for name in ("a", "[ab]", "b"):
         (tmp_path / "tree" / name).mkdir(parents=True)
     saved = restic.backup([str(tmp_path / "tree")], [str(tmp_path / "tree/[ab]")], [])
     lines = restic.run("ls", "--json", saved["snapshot_id"]).splitlines()
-    names = {Path(entry.path).name for entry in program.listed(lines, [str(tmp_path / "tree")], set())}
+    names = {Path(entry.path).name for entry in listed(lines, [str(tmp_path / "tree")], set())}
     assert names == {"tree", "a", "b"}
 
 
 def test_a_wrong_password_is_named_and_the_repository_stays(config: t.Any) -> None:
-    program.init(config, NO_OPTIONS)
+    cli.init(config, NO_OPTIONS)
     Path(config.password_file).write_text("another password")
-    with pytest.raises(program.Problem, match=r"neither be opened \(.*wrong password"):
-        program.init(config, NO_OPTIONS)
+    with pytest.raises(basics.Problem, match=r"neither be opened \(.*wrong password"):
+        cli.init(config, NO_OPTIONS)
 
 
 # What is told
 
 
 def test_metrics_are_what_prometheus_reads() -> None:
-    state = {"backup": {"success": True, "ended": 1.5, "message": "", "set": "x"}, "check": {"success": False}}
-    text = program.metrics(state)
+    ended = {"backup": {"success": True, "ended": 1.5, "message": "", "set": "x"}, "check": {"success": False}}
+    text = metrics(ended)
     assert 'selfhost_dify_backup_last_run_success{command="backup"} 1.0\n' in text
     assert 'selfhost_dify_backup_last_run_success{command="check"} 0.0\n' in text
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
@@ -358,34 +355,34 @@ def test_metrics_are_what_prometheus_reads() -> None:
 
 
 def test_credentials_in_an_address_are_hidden() -> None:
-    said = program.complaint(["restic"], 1, "Fatal: unable to open https://me:secret@backup.example.com/dify")
+    said = basics.complaint(["restic"], 1, "Fatal: unable to open https://me:secret@backup.example.com/dify")
     assert "secret" not in said
     assert "backup.example.com" in said
 
 
 def test_a_run_waits_for_another_one_and_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "LOCK", str(tmp_path / "lock"))
-    with program.locked(0), pytest.raises(program.Problem, match="Another run"), program.locked(0):
+    monkeypatch.setattr(cli, "LOCK", str(tmp_path / "lock"))
+    with cli.locked(0), pytest.raises(basics.Problem, match="Another run"), cli.locked(0):
         pass
-    with program.locked(0):
+    with cli.locked(0):
         pass
 
 
 def test_what_a_killed_run_halted_is_woken_by_nobody_while_another_one_runs(
     config: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(cli, "LOCK", str(tmp_path / "lock"))
     halted = Path(config.state_path) / "halted.json"
     halted.write_text(json.dumps({"start": [], "unpause": []}))
-    with program.locked(0):
-        assert program.wake(config, NO_OPTIONS) == {"resumed": False}
+    with cli.locked(0):
+        assert cli.wake(config, NO_OPTIONS) == {"resumed": False}
         assert halted.exists()
 
 
 def test_a_failed_run_is_remembered_and_told(
     config: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(program, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(cli, "LOCK", str(tmp_path / "lock"))
     told = tmp_path / "told"
     changed = dataclasses.replace(
         config,
@@ -395,16 +392,16 @@ def test_a_failed_run_is_remembered_and_told(
     )
     path = tmp_path / "config.json"
     path.write_text(json.dumps(dataclasses.asdict(changed)))
-    assert program.main(["--config", str(path), "check"]) == 1
+    assert cli.main(["--config", str(path), "check"]) == 1
     assert "check: restic failed" in capsys.readouterr().err
     assert 'last_run_success{command="check"} 0.0' in (tmp_path / "backup.prom").read_text()
-    assert program.main(["--config", str(path), "alert", "check"]) == 0
+    assert cli.main(["--config", str(path), "alert", "check"]) == 0
     assert told.read_text().startswith("server: check failed: restic failed")
 
 
 def test_role_and_program_know_the_same_configuration() -> None:
     written = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__backup_config"]
-    assert list(written) == [field.name for field in dataclasses.fields(program.Config)]
+    assert list(written) == [field.name for field in dataclasses.fields(Config)]
 
 
 def test_manifests_tell_the_collections_version() -> None:

@@ -1,0 +1,201 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run of a backup."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+import typing as t
+import uuid
+from pathlib import Path
+
+from dify_backup.basics import Json, Problem, read_environment, run, utc
+from dify_backup.config import Config
+from dify_backup.postgresql import Session
+from dify_backup.project import roots
+from dify_backup.restic import Restic
+from dify_backup.server import Server, resume
+from dify_backup.sets import FORMAT
+from dify_backup.tree import listed, summary
+
+
+class Backup:
+    """One run of a backup."""
+
+    def __init__(self, config: Config, mode: str) -> None:
+        self.config = config
+        self.mode = mode
+        self.server = Server(config)
+        self.restic = Restic(config)
+        self.started = time.time()
+        self.identity = "{}-{}".format(utc(self.started).strftime("%Y%m%dT%H%M%SZ"), uuid.uuid4().hex[:6])
+        self.parts: dict[str, Json] = {}
+        self.downtime = 0.0
+
+    def run(self) -> Json:
+        resume(self.config)
+        self.restic.run("unlock")
+        self.plan = self.server.plan()
+        self.tracked = self.server.tracked()
+        release = self.server.release()
+        if self.mode == "cold":
+            databases = {database.service for database in self.plan.databases}
+            with self.halted(stop=[name for name in self.plan.images if name not in databases]):
+                self.dump()
+                self.files()
+                self.store_files()
+        else:
+            self.dump()
+            self.files()
+            self.store_online()
+        self.edge()
+        self.describe()
+        return self.manifest(release)
+
+    def tags(self, part: str) -> list[str]:
+        return ["set=" + self.identity, "part=" + part]
+
+    def dump(self) -> None:
+        for service in sorted({database.service for database in self.plan.databases}):
+            databases = [database for database in self.plan.databases if database.service == service]
+            container = self.server.container(self.plan.project, service)
+            session = Session(container, databases[0])
+            part = "roles-" + service
+            saved = self.restic.store(
+                session.tool("pg_dumpall", "--roles-only"), "roles.sql", self.tags(part), env=session.environment
+            )
+            self.parts[part] = {"snapshot": saved["snapshot_id"], **_dumped(saved)}
+            for database in databases:
+                self.dump_one(Session(container, database))
+
+    def dump_one(self, session: Session) -> None:
+        database = session.database
+        with session.snapshot() as (name, rows):
+            # Not compressed: restic does that, and finds again what did not change.
+            command = session.tool(
+                "pg_dump", "--format=custom", "--compress=0", "--snapshot=" + name, "--dbname=" + database.name
+            )
+            saved = self.restic.store(command, "database.dump", self.tags(database.part), env=session.environment)
+        self.parts[database.part] = {
+            "snapshot": saved["snapshot_id"],
+            "database": database.name,
+            "service": database.service,
+            "rows": rows,
+            **_dumped(saved),
+        }
+
+    def files(self) -> None:
+        paths = roots([*self.plan.files, *(path for path in self.config.paths if Path(path).exists())])
+        self.save("files", paths, self.plan.excluded)
+
+    def store_files(self) -> None:
+        paths = [path for path in self.plan.store_paths if Path(path).exists()]
+        if paths:
+            self.save("store", paths, [])
+
+    def store_online(self) -> None:
+        """Copies the vector store twice: while it runs, for what does not change, and stopped, for the rest."""
+        paths = [path for path in self.plan.store_paths if Path(path).exists()]
+        if not paths:
+            return
+        rehearsal = ["set=" + self.identity, "part=rehearsal"]
+        with contextlib.suppress(Problem):  # a running store may take files away; the copy that counts comes next
+            self.restic.backup(paths, [], rehearsal)
+        with self.halted(stop=self.plan.store, pause=self.plan.writers):
+            self.store_files()
+
+    def edge(self) -> None:
+        volumes = {name: self.server.mountpoint(name) for name in self.config.edge_volumes}
+        paths = [path for path in [*self.config.edge_paths, *volumes.values()] if path and Path(path).exists()]
+        if paths:
+            self.save("edge", roots(paths), [])
+
+    def save(self, part: str, paths: t.Sequence[str], excluded: t.Sequence[str]) -> None:
+        saved = self.restic.backup(paths, excluded, self.tags(part))
+        self.parts[part] = {
+            "snapshot": saved["snapshot_id"],
+            "paths": list(paths),
+            "excluded": list(excluded),
+            "added": saved.get("data_added", 0),
+        }
+
+    def describe(self) -> None:
+        """Says of the parts what is in them; from the repository, so that nothing waits for it."""
+        for part in self.parts.values():
+            if "paths" in part:
+                lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
+                part.update(summary(listed(lines, part["paths"], self.tracked)))
+
+    @contextlib.contextmanager
+    def halted(self, stop: t.Sequence[str], pause: t.Sequence[str] = ()) -> t.Iterator[None]:
+        """Halts services for a while. What is to be woken is written down before, for whoever finds this run dead."""
+        running = [one for one in self.server.containers(self.plan.project) if one.state == "running"]
+        halt = {
+            "start": [
+                one.name for service in self.plan.order for one in running if one.service == service and service in stop
+            ],
+            "unpause": sorted(one.name for one in running if one.service in pause),
+        }
+        self.config.state("halted.json").write_text(json.dumps(halt), encoding="utf-8")
+        before = time.monotonic()
+        try:
+            if halt["unpause"]:
+                run(["docker", "pause", *halt["unpause"]])
+            if halt["start"]:
+                self.server.compose("stop", *stop)
+            yield
+        finally:
+            resume(self.config)
+            self.downtime += time.monotonic() - before
+
+    def manifest(self, release: Json) -> Json:
+        ended = time.time()
+        owners = {}
+        for path in self.plan.owned:
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                owners[path] = f"{status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}"
+        keys = sorted(read_environment(os.path.join(self.server.path, ".env")))
+        manifest = {
+            "format": FORMAT,
+            "set": self.identity,
+            "name": self.config.name,
+            "started": utc(self.started).isoformat(),
+            "duration": round(ended - self.started, 3),
+            "downtime": round(self.downtime, 3),
+            "mode": self.mode,
+            "collection": self.config.version,
+            "restic": self.restic.version(),
+            "release": release,
+            "project": self.plan.project,
+            "project_path": self.server.path,
+            "url": self.plan.url,
+            "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
+            "images": self.server.images(self.plan),
+            "volumes": {
+                name: {"path": self.server.mountpoint(name), "labels": self.server.labels(name)}
+                for name in [*self.plan.volumes, *self.config.edge_volumes]
+            },
+            "owners": owners,
+            "parts": self.parts,
+        }
+        text = json.dumps(manifest, indent=2, sort_keys=True)
+        tags = self.tags("manifest")
+        tags += ["of={}:{}".format(part, saved["snapshot"]) for part, saved in sorted(self.parts.items())]
+        with tempfile.TemporaryFile() as file:
+            file.write(text.encode())
+            file.seek(0)
+            self.restic.store(["cat"], "manifest.json", tags, stdin=file)
+        return manifest
+
+
+def _dumped(saved: Json) -> Json:
+    return {"bytes": saved["bytes"], "sha256": saved["sha256"], "added": saved.get("data_added", 0)}

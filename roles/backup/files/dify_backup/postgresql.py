@@ -1,0 +1,80 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A PostgreSQL server in its container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import typing as t
+
+from dify_backup.basics import Problem, complaint, run
+from dify_backup.project import Database
+
+BEGIN = """SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT pg_export_snapshot();
+"""
+
+
+# The rows of every table that the planner takes for no larger: an exact count reads all of it.
+COUNT = """SELECT format('SELECT %L, count(*) FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
+AND c.reltuples <= 1000000 ORDER BY 1 \\gexec
+"""
+
+
+class Session:
+    """A PostgreSQL session inside its container, whose snapshot of the database pg_dump takes over.
+
+    So what is counted here is exactly what the dump holds.
+    """
+
+    def __init__(self, container: str, database: Database) -> None:
+        self.database = database
+        self.command = ["docker", "exec", "--interactive", "--env", "PGPASSWORD", container]
+        self.environment = {**os.environ, "PGPASSWORD": database.password}
+
+    def tool(self, name: str, *arguments: str) -> list[str]:
+        return [*self.command, name, "--username", self.database.user, *arguments]
+
+    def query(self, *statements: str, database: str = "") -> list[list[str]]:
+        """The rows of all statements, in one read-only transaction."""
+        script = "\n".join(["SET statement_timeout = 0;", *statements])
+        text = run(
+            self.tool("psql", "-qAtXF", "\t", "-v", "ON_ERROR_STOP=1", "-d", database or self.database.name),
+            input=script,
+            env=self.environment,
+        )
+        return [line.split("\t") for line in text.splitlines()]
+
+    @contextlib.contextmanager
+    def snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:
+        """The name of the snapshot, and rows by table in it."""
+        command = self.tool("psql", "-qAtXF", "\t", "-v", "ON_ERROR_STOP=1", "-d", self.database.name)
+        with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+            command, env=self.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process:
+            assert process.stdin
+            assert process.stdout
+            try:
+                process.stdin.write(BEGIN + COUNT + "\\echo end\n")
+                process.stdin.flush()
+                lines = []
+                for line in process.stdout:
+                    if line.strip() == "end":
+                        break
+                    lines.append(line.rstrip("\n").split("\t"))
+                else:
+                    process.wait()
+                    errors.seek(0)
+                    raise Problem(complaint(command, process.returncode, errors.read()))
+                yield lines[0][0], {table: int(rows) for table, rows in lines[1:]}
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()

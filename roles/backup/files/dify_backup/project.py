@@ -1,0 +1,178 @@
+# Copyright (c) 2026, selfhost.dify contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a server consists of, from its resolved Compose project. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from dify_backup.basics import Json, Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """A database of the project; ``service`` runs its server."""
+
+    name: str
+    service: str
+    user: str
+    password: str = dataclasses.field(repr=False)
+
+    @property
+    def part(self) -> str:
+        return "database-" + self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a server consists of. Paths are absolute and of the host."""
+
+    project: str
+    url: str
+    databases: list[Database]
+    writers: list[str]  # services that use the vector store
+    store: list[str]  # services that are the vector store
+    store_paths: list[str]
+    files: list[str]
+    excluded: list[str]  # below ``files``, but saved by other means or not worth it
+    volumes: dict[str, str]  # named volumes of the project, with where they are
+    owned: list[str]  # directories that containers write to
+    images: dict[str, str]  # by service
+    order: list[str]  # all services, each after those it waits for
+
+
+def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
+    """What is to be saved, from the resolved project of the services that run.
+
+    ``path``: the project's directory. ``mountpoints``: named volume to its directory, as Docker tells it. All below
+    ``path`` is saved, so that nothing an operator put there is missed, but for what the databases' dumps hold and for
+    Redis, whose queues and sessions are of the moment. What the vector store writes is a part of its own, since it has
+    to be stopped for it.
+    """
+    services: dict[str, Json] = config["services"]
+    if "api" not in services:
+        raise Problem(f"The project in {path} has no service api; is it Dify's?")
+    environment = services["api"].get("environment") or {}
+    databases = _databases(services)
+    servers = {database.service for database in databases}
+    cache = environment.get("REDIS_HOST", "")
+    chosen = environment.get("VECTOR_STORE", "")
+    store = sorted(
+        name
+        for name, service in services.items()
+        if chosen and chosen in (service.get("profiles") or []) and name not in servers
+    )
+    image = services["api"]["image"]
+    files, excluded, store_paths, owned = [path], set(), set(), set()
+    volumes: dict[str, str] = {}
+    for name, service in services.items():
+        for volume in service.get("volumes") or []:
+            source = _source(config, volume, mountpoints)
+            if not source:
+                continue
+            if name in servers or name == cache:
+                excluded.add(source)
+                continue
+            if volume["type"] == "volume":
+                volumes[config["volumes"][volume["source"]]["name"]] = source
+            elif volume.get("read_only") and not below(source, path):
+                continue
+            if name in store:
+                store_paths.add(source)
+            elif not below(source, path):
+                files.append(source)
+            owned.add(source)
+    return Plan(
+        project=config["name"],
+        url=environment.get("CONSOLE_WEB_URL", ""),
+        databases=databases,
+        writers=sorted(name for name, service in services.items() if service.get("image") == image),
+        store=store,
+        store_paths=roots(store_paths),
+        files=roots(files),
+        excluded=roots(excluded | store_paths),
+        volumes=volumes,
+        owned=sorted(owned),
+        images={name: service["image"] for name, service in sorted(services.items()) if "image" in service},
+        order=_ordered({name: set(service.get("depends_on") or {}) for name, service in services.items()}),
+    )
+
+
+def _ordered(needs: t.Mapping[str, t.Collection[str]]) -> list[str]:
+    """The names, each after those it needs.
+
+    >>> _ordered({"nginx": ["api"], "api": ["redis", "external"], "redis": []})
+    ['redis', 'api', 'nginx']
+    """
+    found: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in needs and name not in found and name not in visiting:
+            visiting.add(name)
+            for needed in sorted(needs[name]):
+                visit(needed)
+            found.append(name)
+
+    visiting: set[str] = set()
+    for name in sorted(needs):
+        visit(name)
+    return found
+
+
+def _databases(services: t.Mapping[str, Json]) -> list[Database]:
+    """The databases of the services that have one, from what the services themselves are told."""
+    found: dict[tuple[str, str], Database] = {}
+    for name in ("api", "plugin_daemon"):
+        environment = (services.get(name) or {}).get("environment") or {}
+        if not environment.get("DB_DATABASE"):
+            continue
+        kind = environment.get("DB_TYPE") or "postgresql"
+        if kind != "postgresql":
+            raise Problem(f"The database of {name} is a {kind}; only PostgreSQL can be backed up so far.")
+        host = environment.get("DB_HOST", "")
+        if host not in services:
+            raise Problem(
+                f"The database of {name} is at {host}, which is no service of the project; "
+                "only the bundled PostgreSQL can be backed up so far."
+            )
+        database = Database(
+            environment["DB_DATABASE"], host, environment.get("DB_USERNAME", ""), environment.get("DB_PASSWORD", "")
+        )
+        found.setdefault((host, database.name), database)
+    if not found:
+        raise Problem("The services api and plugin_daemon name no database (DB_DATABASE).")
+    return list(found.values())
+
+
+def _source(config: Json, volume: Json, mountpoints: t.Mapping[str, str]) -> str:
+    """The directory or file of the host behind a mount; empty for what has none."""
+    if volume["type"] == "bind":
+        return t.cast("str", volume["source"])
+    if volume["type"] == "volume" and volume.get("source"):
+        return mountpoints.get(config["volumes"][volume["source"]]["name"], "")
+    return ""
+
+
+def below(path: str, parent: str) -> bool:
+    """Whether a path is another one, or below it.
+
+    >>> below("/a/b", "/a"), below("/ab", "/a"), below("/a", "/a")
+    (True, False, True)
+    """
+    return path == parent or path.startswith(parent.rstrip("/") + "/")
+
+
+def roots(paths: t.Iterable[str]) -> list[str]:
+    """The paths that lie below no other one, sorted.
+
+    >>> roots(["/b/c", "/a", "/b", "/b-c"])
+    ['/a', '/b', '/b-c']
+    """
+    found: list[str] = []
+    for path in sorted(set(paths), key=lambda path: path.split("/")):
+        if not found or not below(path, found[-1]):
+            found.append(path)
+    return found
