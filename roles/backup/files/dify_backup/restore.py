@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dify_backup import databases
 from dify_backup.basics import Json, Problem, run
 from dify_backup.config import Config
-from dify_backup.postgresql import COUNT, Session
 from dify_backup.project import below
 from dify_backup.restic import Restic, pattern
 from dify_backup.server import Server
@@ -32,16 +32,18 @@ class Restore:
         self.restic.run("unlock")
         self.manifest = self.restic.manifest(self.options.set)
         # Says that what is there comes from a restore of this set that did not end.
-        begun = self.config.state("restoring")
+        begun, progress = self.config.state("restoring"), self.config.state("restoring-databases.json")
         if not (begun.exists() and begun.read_text(encoding="utf-8") == self.manifest["set"]):
             self.refuse()
+            progress.unlink(missing_ok=True)
             begun.write_text(self.manifest["set"], encoding="utf-8")
         self.volumes()
         tracked = self.server.tracked()
         for part in ("files", "store", *(["edge"] if self.options.edge else [])):
             if part in self.manifest["parts"]:
                 self.files(part, tracked)
-        counted = self.databases()
+        # Before anything uses them.
+        counted = databases.load(self.server, self.server.plan(), self.restic, self.manifest, progress)
         begun.unlink()
         return {"set": self.manifest["set"], "rows": counted}
 
@@ -116,45 +118,3 @@ class Restore:
         wrong = [f"{key} is {found[key]}, not {saved[key]}" for key in found if found[key] != saved[key]]
         if wrong:
             raise Problem("The part {} was not restored as it was saved: {}.".format(part, ", ".join(wrong)))
-
-    def databases(self) -> dict[str, int]:
-        """Fills the databases of a server that starts with no data, before anything uses them."""
-        plan = self.server.plan()
-        total = {}
-        for service in sorted({database.service for database in plan.databases}):
-            self.server.compose("up", "--detach", "--wait", "--no-deps", service)
-            container = self.server.container(plan.project, service)
-            mine = [database for database in plan.databases if database.service == service]
-            session = Session(container, mine[0])
-            saved = self.manifest["parts"]["roles-" + service]
-            # Roles that are there already, as the one that the server was made with, only get their settings again.
-            self.load(saved, "roles.sql", session, "psql", "-qX", "-d", "postgres")
-            for database in mine:
-                total[database.name] = self.database(Session(container, database))
-        return total
-
-    def database(self, session: Session) -> int:
-        name = session.database.name
-        saved = self.manifest["parts"].get(session.database.part)
-        if saved is None:
-            raise Problem("The set {} has no database {}.".format(self.manifest["set"], name))
-        if [name] not in session.query("SELECT datname FROM pg_database;", database="postgres"):
-            run(session.tool("createdb", name), env=session.environment)
-        rows = {table: int(number) for table, number in session.query(COUNT)}
-        if not rows:  # in one transaction: after a run that was cut short there is all or nothing
-            words = ["--exit-on-error", "--single-transaction", "--dbname=" + name]
-            self.load(saved, "database.dump", session, "pg_restore", *words)
-            rows = {table: int(number) for table, number in session.query(COUNT)}
-        wrong = [
-            f"{table} has {rows.get(table)} rows, not {number}"
-            for table, number in saved["rows"].items()
-            if rows.get(table) != number
-        ]
-        if wrong:
-            raise Problem("The database {} is not as it was saved: {}.".format(name, ", ".join(wrong)))
-        return sum(rows.values())
-
-    def load(self, saved: Json, name: str, session: Session, tool: str, *arguments: str) -> None:
-        moved = self.restic.load(saved["snapshot"], name, session.tool(tool, *arguments), env=session.environment)
-        if moved["sha256"] != saved["sha256"]:
-            raise Problem("{} of snapshot {} is not what was saved.".format(name, saved["snapshot"]))
