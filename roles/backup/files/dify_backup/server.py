@@ -19,6 +19,9 @@ from dify_backup.project import Plan, plan
 # How Docker is to print a container.
 CONTAINER = '{{.State}} {{.Label "com.docker.compose.service"}} {{.Names}}'
 
+# What releases call the service of their own database; its profile is called as the kind is.
+BUNDLED = {"postgresql": ("db_postgres", "db"), "mysql": ("db_mysql",)}
+
 
 class Container(t.NamedTuple):
     """A container of the project; ``state`` as Docker says it."""
@@ -40,10 +43,28 @@ class Server:
     def compose(self, *arguments: str) -> str:
         return run(["docker", "compose", *arguments], cwd=self.path)
 
+    def resolved(self, *options: str) -> Json:
+        """The project as Compose resolves it; there it doubles every dollar."""
+        config: Json = json.loads(self.compose(*options, "config", "--format", "json").replace("$$", "$"))
+        return config
+
     def plan(self) -> Plan:
-        config = json.loads(self.compose("config", "--format", "json"))
+        config = self.resolved()
         names = [volume["name"] for volume in (config.get("volumes") or {}).values() if volume]
         return plan(config, self.path, {name: self.mountpoint(name) for name in names})
+
+    def database_image(self, kind: str) -> str:
+        """The image with the tools of a kind of databases: the release's own, whether its service is wanted or not."""
+        if self.config.database_image:
+            return self.config.database_image
+        services = self.resolved("--profile", kind)["services"]
+        for name in BUNDLED[kind]:
+            if services.get(name, {}).get("image"):
+                return t.cast("str", services[name]["image"])
+        raise Problem(
+            f"The release has no image with the tools of {kind} (services {', '.join(BUNDLED[kind])}); "
+            "set backup_database_image to one."
+        )
 
     def mountpoint(self, volume: str) -> str:
         """Where a named volume is; empty where there is none of the name."""
