@@ -118,7 +118,7 @@ def _tools(server: Server, project: str, kind: str) -> t.Iterator[str]:
     there yet in a restore. Only so it reaches what the API reaches, also on networks of Docker's.
     """
     idle = ["--entrypoint", "sleep"]
-    outer, inner = f"{project}-backup-network", f"{project}-backup-{kind}"
+    outer, inner = f"{project}-backup-{kind}-network", f"{project}-backup-{kind}"
     _remove(inner, outer)  # of a run that was killed
     try:
         server.compose("run", "--detach", "--no-deps", "--name", outer, *idle, "api", "infinity")
