@@ -33,7 +33,7 @@ class Backup:
     def __init__(self, config: Config, mode: str) -> None:
         self.config = config
         self.mode = mode
-        self.server = Server(config)
+        self.server = Server(config.project_path)
         self.restic = Restic(config)
         self.started = time.time()
         self.identity = "{}-{}".format(utc(self.started).strftime("%Y%m%dT%H%M%SZ"), uuid.uuid4().hex[:6])
@@ -177,13 +177,16 @@ class Backup:
             "release": release,
             "project": self.plan.project,
             "project_path": self.server.path,
-            "url": self.plan.url,
+            "url": self.plan.environment.get("CONSOLE_WEB_URL", ""),
+            "elsewhere": self.plan.elsewhere,
             "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
             "images": self.server.images(self.plan),
             "volumes": {
                 name: {"path": self.server.mountpoint(name), "labels": self.server.labels(name)}
                 for name in [*self.plan.volumes, *self.config.edge_volumes]
             },
+            "fresh": self.plan.fresh,
+            "tracked": sorted(self.tracked),
             "owners": owners,
             "parts": self.parts,
         }

@@ -36,6 +36,9 @@ class Config:
     textfile_path: str
     alert_command: list[str]
     lock_timeout: int
+    owner_password_file: str
+    start_timeout: int
+    drill_path: str
     state_path: str
     cache_path: str
     version: str

@@ -53,6 +53,16 @@ class Session:
         )
         return [line.split("\t") for line in text.splitlines()]
 
+    def has(self, table: str) -> bool:
+        return self.query(f"SELECT to_regclass('public.{table}') IS NOT NULL;") == [["t"]]
+
+    def quoted(self, name: str) -> str:
+        return f'"{name}"'
+
+    def hex(self, column: str) -> str:
+        """An expression for a text in hexadecimal UTF-8, which has no line's end in it."""
+        return f"encode(convert_to({column}, 'UTF8'), 'hex')"
+
     @contextlib.contextmanager
     def snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:
         """The name of the snapshot, and rows by table in it."""
