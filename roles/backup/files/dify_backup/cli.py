@@ -20,13 +20,13 @@ import dify_backup
 from dify_backup.backup import Backup
 from dify_backup.basics import Json, Locked, Problem, run
 from dify_backup.config import CONFIG, Config
+from dify_backup.drill import Drill
 from dify_backup.restic import Restic
 from dify_backup.restore import Restore
-from dify_backup.drill import Drill
 from dify_backup.server import Server, resume
-from dify_backup.verify import Verification
 from dify_backup.sets import TAG, outdated, sets
 from dify_backup.state import keep, publish, read_state
+from dify_backup.verify import Verification
 
 LOCK = "/run/selfhost-dify-backup.lock"
 

@@ -16,11 +16,11 @@ import time
 import typing as t
 from pathlib import Path
 
+from dify_backup import databases
 from dify_backup.basics import Json, Problem, run
 from dify_backup.config import Config
-from dify_backup.project import Plan, below, plan
+from dify_backup.project import Plan, plan
 from dify_backup.restic import Restic
-from dify_backup.databases import load
 from dify_backup.restore import place
 from dify_backup.server import Server
 from dify_backup.verify import Verification
@@ -31,6 +31,8 @@ OUTWARD = (
     *("build", "cap_add", "container_name", "devices", "dns", "external_links", "extra_hosts", "ipc", "links"),
     *("logging", "network_mode", "networks", "pid", "ports", "privileged", "profiles", "restart"),
 )
+# What a project may take from files.
+FILES = ("configs", "secrets")
 
 
 def isolated(config: Json, root: str, mountpoints: t.Mapping[str, str], here: t.Callable[[str], bool]) -> Json:
@@ -43,14 +45,14 @@ def isolated(config: Json, root: str, mountpoints: t.Mapping[str, str], here: t.
     services = {}
     for name, service in config["services"].items():
         kept = {key: value for key, value in service.items() if key not in OUTWARD}
-        kept["volumes"] = [
-            _moved(config, volume, root, mountpoints, here) for volume in service.get("volumes") or []
-        ]
+        kept["volumes"] = [_moved(config, volume, root, mountpoints, here) for volume in service.get("volumes") or []]
         kept["networks"] = {"default": None}
         kept["restart"] = "no"
         services[name] = kept
     networks = {"default": {"name": PROJECT, "internal": True}}
-    rest = {key: {name: _file(one, root) for name, one in config.get(key, {}).items()} for key in ("configs", "secrets")}
+    rest = {
+        key: {name: _file(one, root) for name, one in config.get(key, {}).items()} for key in ("configs", "secrets")
+    }
     return {"name": PROJECT, "services": services, "networks": networks, **rest}
 
 
@@ -92,7 +94,7 @@ class Drill:
         self.room()
         try:
             server, plan = self.server()
-            rows = load(server, plan, self.restic, self.manifest, Path(self.root, "progress"))
+            rows = databases.load(server, plan, self.restic, self.manifest, Path(self.root, "progress"))
             server.compose("up", "--detach", "api", *plan.store)
             kept = self.root + self.config.owner_password_file
             verified = Verification(server, plan, kept, self.config.start_timeout).run()
@@ -114,8 +116,8 @@ class Drill:
         free = shutil.disk_usage(self.root).free
         if needed * 1.1 > free:
             raise Problem(
-                f"A drill of the set {self.manifest['set']} needs {needed} bytes and a tenth more in {self.root}, but {free} are "
-                "free; set backup_drill_path to a larger disk, or run the drill on another host."
+                f"A drill of the set {self.manifest['set']} needs {needed} bytes and a tenth more in {self.root}, "
+                f"but {free} are free; set backup_drill_path to a larger disk, or run the drill on another host."
             )
 
     def server(self) -> tuple[Server, Plan]:
@@ -133,7 +135,7 @@ class Drill:
         found = plan(json.loads(text.replace("$$", "$")), path, volumes)
         away = [one.name for one in found.databases if one.service not in resolved["services"]]
         if away:
-            raise Problem("The database {} is no service of the project, so no drill is apart from it.".format(away[0]))
+            raise Problem(f"The database {away[0]} is no service of the project, so no drill is apart from it.")
         words = ["--project-name", PROJECT, "--file", definition, "--project-directory", self.root]
         mounts = {target: self.root + source for target, source in found.mounts.items()}
         return Server(self.root, words), dataclasses.replace(found, project=PROJECT, mounts=mounts)

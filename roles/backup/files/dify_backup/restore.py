@@ -13,9 +13,9 @@ import re
 import stat
 import typing as t
 
+from dify_backup import databases
 from dify_backup.basics import Json, Problem, run
 from dify_backup.config import Config
-from dify_backup.postgresql import COUNT, Session
 from dify_backup.project import below, roots
 from dify_backup.restic import Restic, pattern
 from dify_backup.server import Server
@@ -69,18 +69,20 @@ class Restore:
         self.restic.run("unlock")
         self.manifest = self.restic.manifest(self.options.set)
         # Says that what is there comes from a restore of this set that did not end.
-        begun = self.config.state("restoring")
+        begun, progress = self.config.state("restoring"), self.config.state("restoring-databases.json")
         aside: list[str] = []
         if not (begun.exists() and begun.read_text(encoding="utf-8") == self.manifest["set"]):
             self.refuse()
             if self.options.replace:
                 aside = self.replace()
+            progress.unlink(missing_ok=True)
             begun.write_text(self.manifest["set"], encoding="utf-8")
         self.volumes()
         tracked = self.server.tracked()
         for part in self.parts():
             self.files(part, tracked)
-        counted = self.databases()
+        # Before anything uses them.
+        counted = databases.load(self.server, self.server.plan(), self.restic, self.manifest, progress)
         begun.unlink()
         return {"set": self.manifest["set"], "rows": counted, "aside": aside}
 
@@ -140,8 +142,8 @@ class Restore:
         occupied = self.occupied()
         if occupied and not self.options.replace:
             raise Problem(
-                "{} is no empty target, since there are {}. Restore onto another host, or set backup_restore_replace to "
-                "true, which moves them aside; after a restore that ended, go on with selfhost.dify.site.".format(
+                "{} is no empty target, since there are {}. Restore onto another host, or set backup_restore_replace "
+                "to true, which moves them aside; after a restore that ended, go on with selfhost.dify.site.".format(
                     self.server.path, ", ".join(sorted(occupied))
                 )
             )
@@ -159,6 +161,7 @@ class Restore:
         volumes = {name: self.server.mountpoint(name) for name in [*self.wanted(), *self.manifest["fresh"]]}
         data = {path for path in volumes.values() if path}
         paths = [path for path in roots([*saved, *data]) if os.path.lexists(path)]
+        paths.sort(key=lambda path: path == self.server.path)  # last, and put back at once
         mounted = [one for one in mounts() if any(below(one, path) for path in paths)]
         if mounted:
             raise Problem(
@@ -166,9 +169,14 @@ class Restore:
                     " and ".join(mounted)
                 )
             )
-        for container in self.server.containers(self.manifest["project"]):
-            run(["docker", "stop", container.name])
-            run(["docker", "rm", container.name])
+        containers = {one.name for one in self.server.containers(self.manifest["project"])}
+        for name in volumes:
+            containers.update(
+                run(["docker", "ps", "--all", "--filter", f"volume={name}", "--format", "{{.Names}}"]).split()
+            )
+        if containers:
+            run(["docker", "stop", *sorted(containers)])
+            run(["docker", "rm", *sorted(containers)])
         stamp = datetime.datetime.now(datetime.timezone.utc).strftime(".replaced-%Y%m%dT%H%M%SZ")
         for path in paths:
             status = os.lstat(path)
@@ -187,45 +195,3 @@ class Restore:
         without = {*tracked, *self.manifest["tracked"]}
         same = self.manifest["release"]["commit"] == self.server.release()["commit"]
         place(self.restic, part, saved, without=without, kept=kept, compared=same)
-
-    def databases(self) -> dict[str, int]:
-        """Fills the databases of a server that starts with no data, before anything uses them."""
-        plan = self.server.plan()
-        total = {}
-        for service in sorted({database.service for database in plan.databases}):
-            self.server.compose("up", "--detach", "--wait", "--no-deps", service)
-            container = self.server.container(plan.project, service)
-            mine = [database for database in plan.databases if database.service == service]
-            session = Session(container, mine[0])
-            saved = self.manifest["parts"]["roles-" + service]
-            # Roles that are there already, as the one that the server was made with, only get their settings again.
-            self.load(saved, "roles.sql", session, "psql", "-qX", "-d", "postgres")
-            for database in mine:
-                total[database.name] = self.database(Session(container, database))
-        return total
-
-    def database(self, session: Session) -> int:
-        name = session.database.name
-        saved = self.manifest["parts"].get(session.database.part)
-        if saved is None:
-            raise Problem("The set {} has no database {}.".format(self.manifest["set"], name))
-        if [name] not in session.query("SELECT datname FROM pg_database;", database="postgres"):
-            run(session.tool("createdb", name), env=session.environment)
-        rows = {table: int(number) for table, number in session.query(COUNT)}
-        if not rows:  # in one transaction: after a run that was cut short there is all or nothing
-            words = ["--exit-on-error", "--single-transaction", "--dbname=" + name]
-            self.load(saved, "database.dump", session, "pg_restore", *words)
-            rows = {table: int(number) for table, number in session.query(COUNT)}
-        wrong = [
-            f"{table} has {rows.get(table)} rows, not {number}"
-            for table, number in saved["rows"].items()
-            if rows.get(table) != number
-        ]
-        if wrong:
-            raise Problem("The database {} is not as it was saved: {}.".format(name, ", ".join(wrong)))
-        return sum(rows.values())
-
-    def load(self, saved: Json, name: str, session: Session, tool: str, *arguments: str) -> None:
-        moved = self.restic.load(saved["snapshot"], name, session.tool(tool, *arguments), env=session.environment)
-        if moved["sha256"] != saved["sha256"]:
-            raise Problem("{} of snapshot {} is not what was saved.".format(name, saved["snapshot"]))

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
+import time
 import typing as t
 from pathlib import Path
 
@@ -18,6 +21,10 @@ from dify_backup.project import Plan, plan
 
 # How Docker is to print a container.
 CONTAINER = '{{.State}} {{.Label "com.docker.compose.service"}} {{.Names}}'
+
+
+# How long those that use the vector store wait for it to come back.
+READY_SECONDS = 60
 
 
 class Container(t.NamedTuple):
@@ -110,6 +117,20 @@ class Server:
         return found
 
 
+def ready(container: str) -> bool:
+    """Whether a container is healthy or, where its image does not say what that is, accepts connections."""
+    found = json.loads(run(["docker", "inspect", container]))[0]
+    if "Health" in found["State"]:
+        return bool(found["State"]["Health"]["Status"] == "healthy")
+    ports = [int(port.split("/")[0]) for port in found["Config"].get("ExposedPorts") or {} if port.endswith("/tcp")]
+    addresses = [network["IPAddress"] for network in found["NetworkSettings"]["Networks"].values()]
+    for address in filter(None, addresses):
+        for port in ports:
+            with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+                return True
+    return not ports
+
+
 def resume(config: Config) -> None:
     """Wakes what a backup halted, this one or one that was killed. What did not run before stays as it was."""
     path = config.state("halted.json")
@@ -119,6 +140,10 @@ def resume(config: Config) -> None:
         return
     if halted["start"]:
         run(["docker", "start", *halted["start"]])
+    if halted["unpause"]:  # they are about to ask what was started
+        end = time.monotonic() + READY_SECONDS
+        while not all(map(ready, halted["start"])) and time.monotonic() < end:
+            time.sleep(0.1)
     paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
     for name in halted["unpause"]:
         if name in paused:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dify_backup._console_api import ConsoleClient, ConsoleError, read_password
 from dify_backup.basics import Json, Problem, run
-from dify_backup.postgresql import Session
+from dify_backup.databases import sessions
 from dify_backup.project import Plan, storage_elsewhere
 from dify_backup.server import Server
 
@@ -36,8 +36,8 @@ CREDENTIAL_TABLES = ("provider_credentials", "provider_model_credentials")
 # What Dify encrypts begins with "HYBRID:", here in Base64 up to the last whole character of it.
 HYBRID = base64.b64encode(b"HYBRID:").decode()[:9]
 
-# Runs in the API's container, as the API and with its libraries. Reads JSON: tenants as [id, public key], and credentials
-# as [tenant, encrypted in Base64]. Prints how many of each were good, and nothing else of them.
+# Runs in the API's container, as the API and with its libraries. Reads JSON: tenants as [id, public key], and
+# credentials as [tenant, encrypted in Base64]. Prints how many of each were good, and nothing else of them.
 DECRYPT = """
 import base64, json, sys
 try:
@@ -101,8 +101,7 @@ class Verification:
         self.wait = wait
         self.container = server.container(plan.project, "api")
         self.url = f"http://{server.address(self.container)}:{API_PORT}"
-        main = next(one for one in plan.databases if one.name == plan.environment.get("DB_DATABASE"))
-        self.session = Session(server.container(plan.project, main.service), main)
+        self.session = sessions(server, plan)[0]
 
     def run(self) -> Json:
         """What was proven, or why not: "owner", "file" and "credentials"."""
@@ -124,7 +123,7 @@ class Verification:
             client.sign_in(found[0][0], password, state.version)
         except ConsoleError as error:
             raise Problem(str(error)) from None
-        return found[0][0]
+        return str(found[0][0])
 
     def file(self) -> str:
         """Downloads a stored file through an address signed with the server's key: the newest that was not deleted."""
