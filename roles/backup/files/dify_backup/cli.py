@@ -19,7 +19,7 @@ import typing as t
 import dify_backup
 from dify_backup.backup import Backup
 from dify_backup.basics import Json, Locked, Problem, run
-from dify_backup.config import CONFIG, Config
+from dify_backup.config import CONFIGS, Config
 from dify_backup.drill import Drill
 from dify_backup.restic import Restic
 from dify_backup.restore import Restore
@@ -182,7 +182,7 @@ def locked(timeout: int) -> t.Iterator[None]:
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="dify-backup", description=dify_backup.__doc__.splitlines()[0])
-    main.add_argument("--config", default=CONFIG)
+    main.add_argument("--config", default=next(filter(os.path.exists, CONFIGS), CONFIGS[0]))
     commands = main.add_subparsers(dest="command", required=True)
     commands.add_parser("init", help="make the repository, where there is none")
     command = commands.add_parser("backup", help="make a set")
