@@ -16,7 +16,7 @@ SMALL_FILES = 50000
 PLUGINS = """
 INSERT INTO plugins (plugin_unique_identifier) SELECT 'author/plugin:' || n FROM generate_series(1, 500) n
 """
-# A credential as Dify keeps it: encrypted for the workspace, by the libraries that Dify uses; and a role of the operator's own.
+# A credential as Dify keeps it, encrypted for the workspace by the libraries Dify uses; and a role of the operator's.
 ENCRYPT = """
 import base64, glob, json
 from Cryptodome.Cipher import AES, PKCS1_OAEP

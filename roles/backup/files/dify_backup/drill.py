@@ -50,10 +50,8 @@ def isolated(config: Json, root: str, mountpoints: t.Mapping[str, str], here: t.
         kept["restart"] = "no"
         services[name] = kept
     networks = {"default": {"name": PROJECT, "internal": True}}
-    rest = {
-        key: {name: _file(one, root) for name, one in config.get(key, {}).items()} for key in ("configs", "secrets")
-    }
-    return {"name": PROJECT, "services": services, "networks": networks, **rest}
+    files = {key: {name: _file(one, root) for name, one in config[key].items()} for key in FILES if key in config}
+    return {"name": PROJECT, "services": services, "networks": networks, **files}
 
 
 def _file(one: Json, root: str) -> Json:

@@ -34,6 +34,7 @@ class Plan:
     environment: dict[str, str] = dataclasses.field(repr=False)  # of the API
     mounts: dict[str, str]  # where the API sees directories, with where they are
     databases: list[Database]
+    cache: str  # the service, or host, of Redis
     writers: list[str]  # services that use the vector store
     store: list[str]  # services that are the vector store
     store_paths: list[str]
@@ -98,6 +99,7 @@ def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
             volume["target"]: source_of(config, volume, mountpoints) for volume in services["api"].get("volumes") or []
         },
         databases=databases,
+        cache=cache,
         writers=sorted(name for name, service in services.items() if service.get("image") == image),
         store=store,
         store_paths=roots(store_paths),
