@@ -113,6 +113,42 @@ def test_a_drill_proves_the_newest_set_and_leaves_nothing_behind(host: t.Any, ma
     assert not host.file("/var/lib/selfhost-dify-backup/selfhost-dify-drill").exists
 
 
+def test_a_key_of_another_workspace_is_noticed(host: t.Any) -> None:
+    with host.sudo():
+        key = host.check_output("ls /opt/dify/docker/volumes/app/storage/privkeys/*/private.pem")
+        host.check_output(
+            f"cp -p {key} {key}.kept && openssl genrsa -out /tmp/other.pem 2048 && cat /tmp/other.pem >{key}"
+        )
+        said = host.run("dify-backup verify")
+        host.check_output(f"mv {key}.kept {key}")
+    assert said.rc == 1
+    assert "does not fit its public key" in said.stderr
+
+
+# Says whether a container reaches the machine's own network: the address of its host's router.
+REACH = """
+import socket, sys
+sys.exit(socket.socket().connect_ex((sys.argv[1], 53)) not in (0, 111))
+"""
+
+
+def test_a_drill_cannot_be_reached_and_gets_nowhere(host: t.Any, server: Server) -> None:
+    router = host.check_output("ip -json route show default").split('"gateway":"')[1].split('"')[0]
+    reach = f"docker exec {{}} timeout 5 python3 -c '{REACH}' {router}"
+    assert host.run(reach.format("dify-api-1")).rc == 0
+    host.check_output("systemctl start --no-block selfhost-dify-backup-drill")
+    name = "selfhost-dify-drill-api-1"
+    host.check_output(
+        f"timeout 300 sh -c 'until [ \"$(docker inspect -f {{{{.State.Running}}}} {name})\" = true ]; do sleep 0.2; done'"
+    )
+    assert host.run(reach.format(name)).rc not in (0, 126, 127)
+    assert host.check_output(f"docker port {name}") == ""
+    assert server.request("GET", "/console/api/setup").status == 200
+    host.check_output(
+        "timeout 300 sh -c 'while systemctl is-active -q selfhost-dify-backup-drill; do sleep 0.2; done; true'"
+    )
+
+
 def test_settings_say_the_new_name_only(environment: dict[str, str]) -> None:
     assert environment["CONSOLE_API_URL"] == "https://dify-restored.test"
     assert not [name for name, value in environment.items() if "dify-lost.test" in value]

@@ -33,6 +33,7 @@ def project() -> dict[str, t.Any]:
         "services": {
             "api": {
                 "image": "dify-api:1",
+                "depends_on": {"agent": {"condition": "service_started"}, "seekdb": {"required": False}},
                 "environment": {"MAIL_TYPE": "smtp", "PASSWORD": "with $$ in it"},
                 "extra_hosts": ["host.docker.internal=host-gateway"],
                 "networks": {"default": None, "ssrf_proxy_network": None},
@@ -99,6 +100,10 @@ def test_what_was_saved_is_used_where_it_was_restored(apart: dict[str, t.Any]) -
     assert f"{ROOT}/var/lib/docker/volumes/dify_home/_data" in sources
     assert f"{ROOT}{DOCKER}/nginx/saved.conf" in sources
     assert "/etc/ssl/certs/own.pem" in sources
+
+
+def test_nothing_waits_for_a_service_that_is_not_in_use(apart: dict[str, t.Any]) -> None:
+    assert apart["services"]["api"]["depends_on"] == {"agent": {"condition": "service_started"}}
 
 
 def test_settings_stay_as_they_are(apart: dict[str, t.Any]) -> None:

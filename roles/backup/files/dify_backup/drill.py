@@ -46,6 +46,8 @@ def isolated(config: Json, root: str, mountpoints: t.Mapping[str, str], here: t.
     for name, service in config["services"].items():
         kept = {key: value for key, value in service.items() if key not in OUTWARD}
         kept["volumes"] = [_moved(config, volume, root, mountpoints, here) for volume in service.get("volumes") or []]
+        needed = service.get("depends_on") or {}  # also of services that are not in use
+        kept["depends_on"] = {other: how for other, how in needed.items() if other in config["services"]}
         kept["networks"] = {"default": None}
         kept["restart"] = "no"
         services[name] = kept
