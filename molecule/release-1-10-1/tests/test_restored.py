@@ -1,7 +1,7 @@
 # Copyright (c) 2026, selfhost.dify contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server that every other test looks at was lost and restored: what was saved, restored and saved again is the same."""
+"""The server of all these tests was lost and restored: what was saved, restored and saved again is the same."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Backup:
     def __init__(self, config: Config, mode: str) -> None:
         self.config = config
         self.mode = mode
-        self.server = Server(config.project_path)
+        self.server = Server(config.project_path, config.database_image)
         self.restic = Restic(config)
         self.started = time.time()
         self.identity = "{}-{}".format(utc(self.started).strftime("%Y%m%dT%H%M%SZ"), uuid.uuid4().hex[:6])

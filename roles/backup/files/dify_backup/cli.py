@@ -119,7 +119,7 @@ def restore(config: Config, options: argparse.Namespace) -> Json:
 
 def verify(config: Config, options: argparse.Namespace) -> Json:
     """Asks the server that runs on this host what a restored one is asked."""
-    server = Server(config.project_path)
+    server = Server(config.project_path, config.database_image)
     return Verification(server, server.plan(), config.owner_password_file, config.start_timeout).run()
 
 

@@ -27,6 +27,7 @@ class Config:
     restic: str
     restic_options: list[str]
     project_path: str
+    database_image: str
     mode: str
     paths: list[str]
     edge_paths: list[str]

@@ -126,7 +126,7 @@ class Drill:
             place(self.restic, part, saved, without=self.manifest["tracked"], root=self.root)
         path = self.manifest["project_path"]
         # Compose resolved relative paths to where the files are now.
-        text = json.dumps(Server(self.root + path).resolved()).replace(self.root + path, path)
+        text = Server(self.root + path).definition().replace(self.root + path, path)
         resolved = json.loads(text)
         volumes = {name: saved["path"] for name, saved in self.manifest["volumes"].items()}
         definition = os.path.join(self.root, "compose.json")
@@ -138,7 +138,7 @@ class Drill:
             raise Problem(f"The database {away[0]} is no service of the project, so no drill is apart from it.")
         words = ["--project-name", PROJECT, "--file", definition, "--project-directory", self.root]
         mounts = {target: self.root + source for target, source in found.mounts.items()}
-        return Server(self.root, words), dataclasses.replace(found, project=PROJECT, mounts=mounts)
+        return Server(self.root, words=words), dataclasses.replace(found, project=PROJECT, mounts=mounts)
 
     def here(self, path: str) -> bool:
         """Whether a path that is mounted read-only is none of what was restored."""

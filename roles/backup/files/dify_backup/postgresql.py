@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A PostgreSQL server in its container."""
+"""Databases of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import subprocess
 import tempfile
 import typing as t
 
-from dify_backup.basics import Problem, complaint, run
+from dify_backup.basics import Json, Problem, complaint, run
+from dify_backup.dumps import Accounts, Dump
 from dify_backup.project import Database
 
 BEGIN = """SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
@@ -29,27 +30,34 @@ AND c.reltuples <= 1000000 ORDER BY 1 \\gexec
 """
 
 
-class Accounts(t.NamedTuple):
-    """What a server knows beside its databases: how it is saved, and put back."""
-
-    part: str
-    file: str
-    command: list[str]
-    loading: list[str]
+# Whatever is there, but for what extensions brought.
+OBJECTS = """SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e');
+"""
 
 
 class Session:
-    """A database of a PostgreSQL server, by the tools in the server's container."""
+    """A PostgreSQL database, by the tools in a container: that of its server, or one that reaches it."""
 
     file = "database.dump"
 
     def __init__(self, container: str, database: Database) -> None:
         self.database = database
-        self.command = ["docker", "exec", "--interactive", "--env", "PGPASSWORD", container]
         self.environment = {**os.environ, "PGPASSWORD": database.password}
+        where = ["--username", database.user]
+        names = ["PGPASSWORD"]
+        if not database.service:
+            where += ["--host", database.host, "--port", database.port]
+            variables = {"PG" + name.upper(): value for name, value in database.encryption.items()}
+            self.environment.update(variables)
+            names += sorted(variables)
+        environment = [word for name in names for word in ("--env", name)]
+        self.command = ["docker", "exec", "--interactive", *environment, container]
+        self.where = where
 
     def tool(self, name: str, *arguments: str) -> list[str]:
-        return [*self.command, name, "--username", self.database.user, *arguments]
+        return [*self.command, name, *self.where, *arguments]
 
     def query(self, *statements: str, database: str = "") -> list[list[str]]:
         """The rows of all statements, in one read-only transaction."""
@@ -71,7 +79,9 @@ class Session:
         """An expression for a text in hexadecimal UTF-8, which has no line's end in it."""
         return f"encode(convert_to({column}, 'UTF8'), 'hex')"
 
-    def accounts(self) -> Accounts:
+    def accounts(self) -> Accounts | None:
+        if not self.database.service:
+            return None  # they are not the project's
         # Roles that are there already, as the one that the server was made with, only get their settings again.
         return Accounts(
             part="roles-" + self.database.service,
@@ -83,27 +93,39 @@ class Session:
     def create(self) -> None:
         """Makes the database where it is missing."""
         name = self.database.name
-        if [name] not in self.query("SELECT datname FROM pg_database;", database="postgres"):
-            run(self.tool("createdb", name), env=self.environment)
+        try:
+            self.query("SELECT 1;")
+        except Problem as closed:
+            try:
+                run(self.tool("createdb", name), env=self.environment)
+            except Problem as unmade:
+                address = self.database.address
+                text = f"The database {name} at {address} can neither be opened ({closed}) nor made ({unmade})."
+                raise Problem(text) from None
 
     def empty(self) -> bool:
-        return not self.rows()
+        return not self.query(OBJECTS)
+
+    def clear(self) -> None:
+        """Takes away what a load that was cut short left: nothing, since it is one transaction."""
 
     def rows(self) -> dict[str, int]:
         """Rows by table."""
         return {table: int(number) for table, number in self.query(COUNT)}
 
-    def loading(self) -> list[str]:
-        # In one transaction: after a run that was cut short there is all or nothing.
-        return self.tool("pg_restore", "--exit-on-error", "--single-transaction", "--dbname=" + self.database.name)
+    def loading(self, saved: Json) -> list[str]:
+        # Who owns what on a server elsewhere is not the project's.
+        own = [] if self.database.service else ["--no-owner", "--no-privileges"]
+        words = ["--exit-on-error", "--single-transaction", *own, "--dbname=" + self.database.name]
+        return self.tool("pg_restore", *words)
 
     @contextlib.contextmanager
-    def dump(self) -> t.Iterator[tuple[list[str], dict[str, int]]]:
-        """The command that dumps the database, and rows by table, both of one snapshot."""
+    def dump(self) -> t.Iterator[Dump]:
+        """All of it, from the snapshot in which the rows are counted."""
         with self._snapshot() as (name, rows):
             # Not compressed: restic does that, and finds again what did not change.
             arguments = ["--format=custom", "--compress=0", "--snapshot=" + name, "--dbname=" + self.database.name]
-            yield self.tool("pg_dump", *arguments), rows
+            yield Dump(self.tool("pg_dump", *arguments), rows)
 
     @contextlib.contextmanager
     def _snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:

@@ -63,7 +63,7 @@ class Restore:
         self.config = config
         self.options = options
         self.restic = Restic(config)
-        self.server = Server(config.project_path)
+        self.server = Server(config.project_path, config.database_image)
 
     def run(self) -> Json:
         self.restic.run("unlock")

@@ -22,6 +22,9 @@ from dify_backup.project import Plan, plan
 # How Docker is to print a container.
 CONTAINER = '{{.State}} {{.Label "com.docker.compose.service"}} {{.Names}}'
 
+# What releases call the service of their own database; its profile is called as the kind is.
+BUNDLED = {"postgresql": ("db_postgres", "db"), "mysql": ("db_mysql",)}
+
 
 # How long those that use the vector store wait for it to come back.
 READY_SECONDS = 60
@@ -36,10 +39,15 @@ class Container(t.NamedTuple):
 
 
 class Server:
-    """A Compose project on this host. ``words``: what docker compose is told to find it, when not by the directory."""
+    """A Compose project on this host.
 
-    def __init__(self, path: str, words: t.Sequence[str] = ()) -> None:
+    ``image``: one with the tools of databases, in place of the release's. ``words``: what docker compose is told to
+    find the project, when not by its directory.
+    """
+
+    def __init__(self, path: str, image: str = "", words: t.Sequence[str] = ()) -> None:
         self.path = path
+        self.image = image
         self.words = words
         if not Path(self.path).is_dir():
             raise Problem(f"{self.path} is no directory; Dify is not here.")
@@ -47,15 +55,32 @@ class Server:
     def compose(self, *arguments: str) -> str:
         return run(["docker", "compose", *self.words, *arguments], cwd=self.path)
 
-    def resolved(self) -> Json:
-        """The project as Compose resolves it, ready to be read by Compose again: with $$ for a $."""
-        config: Json = json.loads(self.compose("config", "--format", "json"))
+    def definition(self, *options: str) -> str:
+        """The project as Compose resolves it and reads it again, as JSON: with every dollar doubled."""
+        return self.compose(*options, "config", "--format", "json")
+
+    def resolved(self, *options: str) -> Json:
+        """The project as Compose resolves it."""
+        config: Json = json.loads(self.definition(*options).replace("$$", "$"))
         return config
 
     def plan(self) -> Plan:
-        config = json.loads(json.dumps(self.resolved()).replace("$$", "$"))
+        config = self.resolved()
         names = [volume["name"] for volume in (config.get("volumes") or {}).values() if volume]
         return plan(config, self.path, {name: self.mountpoint(name) for name in names})
+
+    def database_image(self, kind: str) -> str:
+        """The image with the tools of a kind of databases: the release's own, whether its service is wanted or not."""
+        if self.image:
+            return self.image
+        services = self.resolved("--profile", kind)["services"]
+        for name in BUNDLED[kind]:
+            if services.get(name, {}).get("image"):
+                return t.cast("str", services[name]["image"])
+        raise Problem(
+            f"The release has no image with the tools of {kind} (services {', '.join(BUNDLED[kind])}); "
+            "set backup_database_image to one."
+        )
 
     def mountpoint(self, volume: str) -> str:
         """Where a named volume is; empty where there is none of the name."""
