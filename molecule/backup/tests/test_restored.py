@@ -132,21 +132,24 @@ sys.exit(socket.socket().connect_ex((sys.argv[1], 53)) not in (0, 111))
 """
 
 
+RUNNING = 'until [ "$(docker inspect -f {{{{.State.Running}}}} {})" = true ]; do sleep 0.2; done'
+ENDED = (
+    "while systemctl show --property ActiveState selfhost-dify-backup-drill | grep -q activating; do sleep 0.2; done"
+)
+
+
 def test_a_drill_cannot_be_reached_and_gets_nowhere(host: t.Any, server: Server) -> None:
     router = host.check_output("ip -json route show default").split('"gateway":"')[1].split('"')[0]
     reach = f"docker exec {{}} timeout 5 python3 -c '{REACH}' {router}"
     assert host.run(reach.format("dify-api-1")).rc == 0
     host.check_output("systemctl start --no-block selfhost-dify-backup-drill")
     name = "selfhost-dify-drill-api-1"
-    host.check_output(
-        f"timeout 300 sh -c 'until [ \"$(docker inspect -f {{{{.State.Running}}}} {name})\" = true ]; do sleep 0.2; done'"
-    )
+    host.check_output("timeout 300 sh -c %s", RUNNING.format(name))
     assert host.run(reach.format(name)).rc not in (0, 126, 127)
     assert host.check_output(f"docker port {name}") == ""
     assert server.request("GET", "/console/api/setup").status == 200
-    host.check_output(
-        "timeout 300 sh -c 'while systemctl is-active -q selfhost-dify-backup-drill; do sleep 0.2; done; true'"
-    )
+    host.check_output("timeout 300 sh -c %s", ENDED)
+    assert host.check_output("systemctl show --property Result selfhost-dify-backup-drill") == "Result=success"
 
 
 def test_settings_say_the_new_name_only(environment: dict[str, str]) -> None:
