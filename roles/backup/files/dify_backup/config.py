@@ -36,6 +36,7 @@ class Config:
     textfile_path: str
     alert_command: list[str]
     lock_timeout: int
+    halt_timeout: int
     state_path: str
     cache_path: str
     version: str

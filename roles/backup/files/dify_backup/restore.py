@@ -109,7 +109,7 @@ class Restore:
         saved = self.manifest["parts"][part]
         skipped = sorted(path for path in tracked if any(below(path, parent) for parent in saved["paths"]))
         words = ["--exclude=" + pattern(path) for path in skipped]
-        if [int(number) for number in self.restic.version().split(".")[:2]] >= [0, 15]:
+        if self.restic.knows(0, 15):
             words.append("--sparse")
         self.restic.run("restore", saved["snapshot"], "--target", "/", "--verify", *words)
         found = summary(walked(saved["paths"], saved["excluded"], tracked))
