@@ -235,7 +235,9 @@ def test_a_killed_unit_wakes_everything_and_is_told(faults: Faults, host: t.Any)
     assert halted(ended)
     host.check_output("timeout 30 sh -c %s", f"until test -e {PLACE}/told; do sleep 0.1; done")
     assert host.file(f"{PLACE}/told").content_string == "faults: backup failed: it was cut short"
-    host.check_output("timeout 30 sh -c %s", f"until grep -q 'success.*backup.* 0.0' {PLACE}/faults.prom; do sleep 0.1; done")
+    host.check_output(
+        "timeout 30 sh -c %s", f"until grep -q 'success.*backup.* 0.0' {PLACE}/faults.prom; do sleep 0.1; done"
+    )
     assert host.file(f"{PLACE}/faults.prom").mode == 0o644
 
 
@@ -311,7 +313,7 @@ def test_damage_is_found_and_a_lost_part_is_named(faults: Faults, host: t.Any, f
     pack = host.check_output(f"find {copy}/data -type f -size +100k | head -1")
     host.check_output(f"chmod u+w {pack}; printf damage | dd of={pack} bs=1 seek=5000 conv=notrunc 2>/dev/null")
     assert faults.run("check", repository=copy).rc == 1
-    assert "last_run_success{command=\"check\"} 0.0" in host.file(f"{PLACE}/faults.prom").content_string
+    assert 'last_run_success{command="check"} 0.0' in host.file(f"{PLACE}/faults.prom").content_string
     host.check_output(f"rm -r {copy}")
 
 
