@@ -168,8 +168,8 @@ class Backup:
         def give_up(number: int, frame: object) -> t.NoReturn:
             resume(self.config)
             raise Problem(
-                f"The vector store was not copied within {seconds} seconds. It runs again, and this set stays incomplete; "
-                "find out why the repository is slow, or raise backup_halt_timeout."
+                f"The vector store was not copied within {seconds} seconds. It runs again, and this set stays "
+                "incomplete; find out why the repository is slow, or raise backup_halt_timeout."
             )
 
         signal.signal(signal.SIGALRM, give_up)
