@@ -99,6 +99,8 @@ def resume(config: Config) -> None:
         halted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
+    there = run(["docker", "ps", "--all", "--format", "{{.Names}}"]).split()  # some may have been removed since
+    halted["start"] = [name for name in halted["start"] if name in there]
     if halted["start"]:
         run(["docker", "start", *halted["start"]])
     paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
