@@ -102,6 +102,7 @@ def resume(config: Config) -> None:
     there = run(["docker", "ps", "--all", "--format", "{{.Names}}"]).split()  # some may have been removed since
     halted["start"] = [name for name in halted["start"] if name in there]
     if halted["start"]:
+        run(["docker", "stop", *halted["start"]])  # the killed run's own stop may still be under way, and would win
         run(["docker", "start", *halted["start"]])
     paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
     for name in halted["unpause"]:
