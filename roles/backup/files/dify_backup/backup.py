@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import stat
 import tempfile
 import time
@@ -24,6 +25,7 @@ from dify_backup.project import roots
 from dify_backup.restic import Restic
 from dify_backup.server import Server, resume
 from dify_backup.sets import FORMAT
+from dify_backup.state import replace
 from dify_backup.tree import listed, summary
 
 
@@ -118,17 +120,38 @@ class Backup:
             ],
             "unpause": sorted(one.name for one in running if one.service in pause),
         }
-        self.config.state("halted.json").write_text(json.dumps(halt), encoding="utf-8")
+        replace(self.config.state("halted.json"), json.dumps(halt), 0o600)
         before = time.monotonic()
+        self.restic.patience = 0  # nor do users wait for another server's run
         try:
-            if halt["unpause"]:
-                run(["docker", "pause", *halt["unpause"]])
-            if halt["start"]:
-                self.server.compose("stop", *stop)
-            yield
+            with self.limited(self.config.halt_timeout if self.mode == "online" else 0):
+                if halt["unpause"]:
+                    run(["docker", "pause", *halt["unpause"]])
+                if halt["start"]:
+                    self.server.compose("stop", *stop)
+                yield
         finally:
             resume(self.config)
+            self.restic.patience = self.config.lock_timeout
             self.downtime += time.monotonic() - before
+
+    @contextlib.contextmanager
+    def limited(self, seconds: int) -> t.Iterator[None]:
+        """Gives up after a while. It wakes what is halted before all else, since what hangs may not end when killed."""
+
+        def give_up(number: int, frame: object) -> t.NoReturn:
+            resume(self.config)
+            raise Problem(
+                f"The vector store was not copied within {seconds} seconds. It runs again, and this set stays "
+                "incomplete; find out why the repository is slow, or raise backup_halt_timeout."
+            )
+
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(seconds)
+        try:
+            yield
+        finally:
+            signal.alarm(0)
 
     def manifest(self, release: Json) -> Json:
         ended = time.time()
@@ -147,7 +170,7 @@ class Backup:
             "downtime": round(self.downtime, 3),
             "mode": self.mode,
             "collection": self.config.version,
-            "restic": self.restic.version(),
+            "restic": self.restic.version,
             "release": release,
             "project": self.plan.project,
             "project_path": self.server.path,

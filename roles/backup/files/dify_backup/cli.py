@@ -35,7 +35,7 @@ def init(config: Config, options: argparse.Namespace) -> Json:
     """Makes the repository where there is none. restic never writes over one."""
     restic = Restic(config)
     try:
-        restic.run("cat", "config")
+        restic.run("cat", "config", "--no-lock")
         return {"created": False}
     except Problem as unreadable:
         try:
@@ -107,9 +107,9 @@ def alert(config: Config, options: argparse.Namespace) -> Json:
         if not state.get(command, {}).get("success", True)
     ]
     message = f"{config.name}: " + ("; ".join(failed) or f"{options.unit} failed, see journalctl")
-    publish(config, state)
     if config.alert_command:
         run([*config.alert_command, message])
+    publish(config, state)
     return {"message": message}
 
 
@@ -213,7 +213,8 @@ def terminated(number: int, frame: object) -> t.NoReturn:
 def main(arguments: t.Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     os.umask(0o077)
-    signal.signal(signal.SIGTERM, terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # systemd's, and that of a terminal that is gone
+        signal.signal(number, terminated)
     started = time.time()
     config: Config | None = None
     try:

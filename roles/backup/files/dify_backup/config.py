@@ -38,6 +38,7 @@ class Config:
     textfile_path: str
     alert_command: list[str]
     lock_timeout: int
+    halt_timeout: int
     owner_password_file: str
     start_timeout: int
     drill_path: str

@@ -37,7 +37,7 @@ def place(
     ``without``: paths that the manifest did not count. ``kept``: paths that stay as they are.
     """
     words = ["--exclude=" + pattern(path) for path in kept]
-    if [int(number) for number in restic.version().split(".")[:2]] >= [0, 15]:
+    if restic.knows(0, 15):
         words.append("--sparse")
     restic.run("restore", saved["snapshot"], "--target", root or "/", "--verify", *words)
     found = summary(walked(saved["paths"], saved["excluded"], without, root))

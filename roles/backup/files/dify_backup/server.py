@@ -163,7 +163,10 @@ def resume(config: Config) -> None:
         halted = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
+    there = run(["docker", "ps", "--all", "--format", "{{.Names}}"]).split()  # some may have been removed since
+    halted["start"] = [name for name in halted["start"] if name in there]
     if halted["start"]:
+        run(["docker", "stop", *halted["start"]])  # the killed run's own stop may still be under way, and would win
         run(["docker", "start", *halted["start"]])
     if halted["unpause"]:  # they are about to ask what was started
         end = time.monotonic() + READY_SECONDS

@@ -26,17 +26,17 @@ def keep(config: Config, command: str, result: Json) -> None:
     """Remembers how a command ended, for status and monitoring."""
     state = read_state(config)
     state[command] = {**(state.get(command) or {}), **result}
-    _replace(config.state("state.json"), json.dumps(state, indent=2, sort_keys=True), 0o600)
+    replace(config.state("state.json"), json.dumps(state, indent=2, sort_keys=True), 0o600)
     if "ended" in result:
         publish(config, state)
 
 
 def publish(config: Config, state: Json) -> None:
     if config.textfile_path:
-        _replace(Path(config.textfile_path), metrics(state), 0o644)
+        replace(Path(config.textfile_path), metrics(state), 0o644)
 
 
-def _replace(path: Path, text: str, mode: int) -> None:
+def replace(path: Path, text: str, mode: int) -> None:
     temporary = path.with_name("." + path.name + ".new")
     with temporary.open("w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), mode)
