@@ -29,11 +29,19 @@ AND c.reltuples <= 1000000 ORDER BY 1 \\gexec
 """
 
 
-class Session:
-    """A PostgreSQL session inside its container, whose snapshot of the database pg_dump takes over.
+class Accounts(t.NamedTuple):
+    """What a server knows beside its databases: how it is saved, and put back."""
 
-    So what is counted here is exactly what the dump holds.
-    """
+    part: str
+    file: str
+    command: list[str]
+    loading: list[str]
+
+
+class Session:
+    """A database of a PostgreSQL server, by the tools in the server's container."""
+
+    file = "database.dump"
 
     def __init__(self, container: str, database: Database) -> None:
         self.database = database
@@ -53,8 +61,52 @@ class Session:
         )
         return [line.split("\t") for line in text.splitlines()]
 
+    def has(self, table: str) -> bool:
+        return self.query(f"SELECT to_regclass('public.{table}') IS NOT NULL;") == [["t"]]
+
+    def quoted(self, name: str) -> str:
+        return f'"{name}"'
+
+    def hex(self, column: str) -> str:
+        """An expression for a text in hexadecimal UTF-8, which has no line's end in it."""
+        return f"encode(convert_to({column}, 'UTF8'), 'hex')"
+
+    def accounts(self) -> Accounts:
+        # Roles that are there already, as the one that the server was made with, only get their settings again.
+        return Accounts(
+            part="roles-" + self.database.service,
+            file="roles.sql",
+            command=self.tool("pg_dumpall", "--roles-only"),
+            loading=self.tool("psql", "-qX", "-d", "postgres"),
+        )
+
+    def create(self) -> None:
+        """Makes the database where it is missing."""
+        name = self.database.name
+        if [name] not in self.query("SELECT datname FROM pg_database;", database="postgres"):
+            run(self.tool("createdb", name), env=self.environment)
+
+    def empty(self) -> bool:
+        return not self.rows()
+
+    def rows(self) -> dict[str, int]:
+        """Rows by table."""
+        return {table: int(number) for table, number in self.query(COUNT)}
+
+    def loading(self) -> list[str]:
+        # In one transaction: after a run that was cut short there is all or nothing.
+        return self.tool("pg_restore", "--exit-on-error", "--single-transaction", "--dbname=" + self.database.name)
+
     @contextlib.contextmanager
-    def snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:
+    def dump(self) -> t.Iterator[tuple[list[str], dict[str, int]]]:
+        """The command that dumps the database, and rows by table, both of one snapshot."""
+        with self._snapshot() as (name, rows):
+            # Not compressed: restic does that, and finds again what did not change.
+            arguments = ["--format=custom", "--compress=0", "--snapshot=" + name, "--dbname=" + self.database.name]
+            yield self.tool("pg_dump", *arguments), rows
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:
         """The name of the snapshot, and rows by table in it."""
         command = self.tool("psql", "-qAtXF", "\t", "-v", "ON_ERROR_STOP=1", "-d", self.database.name)
         with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
+import time
 import typing as t
 from pathlib import Path
 
@@ -20,6 +23,10 @@ from dify_backup.project import Plan, plan
 CONTAINER = '{{.State}} {{.Label "com.docker.compose.service"}} {{.Names}}'
 
 
+# How long those that use the vector store wait for it to come back.
+READY_SECONDS = 60
+
+
 class Container(t.NamedTuple):
     """A container of the project; ``state`` as Docker says it."""
 
@@ -29,19 +36,24 @@ class Container(t.NamedTuple):
 
 
 class Server:
-    """The Compose project on this host."""
+    """A Compose project on this host. ``words``: what docker compose is told to find it, when not by the directory."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.path = config.project_path
+    def __init__(self, path: str, words: t.Sequence[str] = ()) -> None:
+        self.path = path
+        self.words = words
         if not Path(self.path).is_dir():
             raise Problem(f"{self.path} is no directory; Dify is not here.")
 
     def compose(self, *arguments: str) -> str:
-        return run(["docker", "compose", *arguments], cwd=self.path)
+        return run(["docker", "compose", *self.words, *arguments], cwd=self.path)
+
+    def resolved(self) -> Json:
+        """The project as Compose resolves it, ready to be read by Compose again: with $$ for a $."""
+        config: Json = json.loads(self.compose("config", "--format", "json"))
+        return config
 
     def plan(self) -> Plan:
-        config = json.loads(self.compose("config", "--format", "json"))
+        config = json.loads(json.dumps(self.resolved()).replace("$$", "$"))
         names = [volume["name"] for volume in (config.get("volumes") or {}).values() if volume]
         return plan(config, self.path, {name: self.mountpoint(name) for name in names})
 
@@ -70,10 +82,23 @@ class Server:
             raise Problem(f"The service {service} does not run, so its data cannot be read.")
         return names[0]
 
+    def address(self, container: str) -> str:
+        """A container's address on one of its networks, which this host reaches."""
+        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        found = run(["docker", "inspect", "--format", form, container]).split()
+        if not found:
+            raise Problem(f"The container {container} has no address, so it cannot be asked.")
+        return found[0]
+
     def tracked(self) -> set[str]:
         """The files below the project's directory that the release brings."""
         command = ["git", "-c", "safe.directory=*", "-C", self.path, "ls-files", "-z", "--", "."]
         return {os.path.join(self.path, name) for name in run(command).split("\0") if name}
+
+    def check_out(self) -> None:
+        """Puts the release's own files into the project's directory, where that was moved aside."""
+        checkout, name = os.path.split(self.path)
+        run(["git", "-c", "safe.directory=*", "-C", checkout, "checkout", "--quiet", "HEAD", "--", name])
 
     def release(self) -> Json:
         command = ["git", "-c", "safe.directory=*", "-C", self.path]
@@ -92,6 +117,20 @@ class Server:
         return found
 
 
+def ready(container: str) -> bool:
+    """Whether a container is healthy or, where its image does not say what that is, accepts connections."""
+    found = json.loads(run(["docker", "inspect", container]))[0]
+    if "Health" in found["State"]:
+        return bool(found["State"]["Health"]["Status"] == "healthy")
+    ports = [int(port.split("/")[0]) for port in found["Config"].get("ExposedPorts") or {} if port.endswith("/tcp")]
+    addresses = [network["IPAddress"] for network in found["NetworkSettings"]["Networks"].values()]
+    for address in filter(None, addresses):
+        for port in ports:
+            with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+                return True
+    return not ports
+
+
 def resume(config: Config) -> None:
     """Wakes what a backup halted, this one or one that was killed. What did not run before stays as it was."""
     path = config.state("halted.json")
@@ -101,6 +140,10 @@ def resume(config: Config) -> None:
         return
     if halted["start"]:
         run(["docker", "start", *halted["start"]])
+    if halted["unpause"]:  # they are about to ask what was started
+        end = time.monotonic() + READY_SECONDS
+        while not all(map(ready, halted["start"])) and time.monotonic() < end:
+            time.sleep(0.1)
     paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
     for name in halted["unpause"]:
         if name in paused:
