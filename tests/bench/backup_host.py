@@ -7,6 +7,7 @@
 ``change BYTES DAY``: what a day brings: about 1 % of that, new or changed.
 ``clear``: removes what those two made.
 ``measure COMMAND``: from a cold cache, until all is on the disk: seconds, and peak memory in bytes.
+``used COMMAND``: the same while the vector store's log grows, so that its second copy has something to read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -130,7 +132,16 @@ def memory(root: int) -> int:
     return sum(size for one, size in sizes.items() if names[one] in TOOLS or mine(one))
 
 
-def measure(command: str) -> None:
+def grow(enough: threading.Event) -> None:
+    while not enough.wait(0.5):
+        with (VECTORS / "commitlog").open("ab") as log:
+            log.write(os.urandom(1 << 12))
+
+
+def measure(command: str, used: bool) -> None:
+    enough = threading.Event()
+    if used:
+        threading.Thread(target=grow, args=[enough]).start()
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
     peak = 0
@@ -142,6 +153,7 @@ def measure(command: str) -> None:
         while process.poll() is None:
             peak = max(peak, memory(process.pid))
             time.sleep(0.1)
+        enough.set()
         os.sync()
         seconds = time.monotonic() - began
         output.seek(0)
@@ -160,4 +172,4 @@ if __name__ == "__main__":
     elif what == "clear":
         clear()
     else:
-        measure(given[0])
+        measure(given[0], used=what == "used")

@@ -99,8 +99,8 @@ class Host:
     def do(self, what: str, *numbers: int) -> None:
         self.ssh("sudo", "python3", "-", what, *map(str, numbers), given=ON_HOST)
 
-    def measure(self, command: str) -> tuple[Figures, str]:
-        found = json.loads(self.ssh("sudo", "python3", "-", "measure", command, given=ON_HOST))
+    def measure(self, command: str, how: str = "measure") -> tuple[Figures, str]:
+        found = json.loads(self.ssh("sudo", "python3", "-", how, command, given=ON_HOST))
         return Figures(found["seconds"], found["memory"]), found["said"]
 
     def prepare(self) -> None:
@@ -135,6 +135,13 @@ class Host:
         except OSError:
             return False
 
+    def wait(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while not self.answer():
+            if time.monotonic() > end:
+                raise SystemExit(f"https://{self.domain}/console/api/ping did not answer well within {PATIENCE} s")
+            time.sleep(0.1)
+
 
 def tool(name: str) -> str:
     return str(Path(sys.executable).parent / name)
@@ -167,8 +174,7 @@ class Client:
 
     def __exit__(self, *_error: object) -> None:
         """Leaves when the server answers again."""
-        while not self.host.answer():
-            time.sleep(0.1)
+        self.host.wait()
         self.left.set()
         for thread in list(self.threads):
             thread.join()
@@ -187,7 +193,7 @@ class Client:
 
 def backup(host: Host) -> Figures:
     with Client(host) as client:
-        figures, said = host.measure("dify-backup backup")
+        figures, said = host.measure("dify-backup backup", "used")
     return figures._replace(outside=client.waited(), own=json.loads(said)["downtime"])
 
 
@@ -210,7 +216,8 @@ def measure(host: Host, size: int, days: int) -> dict[str, Figures]:
     found["tar -x, pg_restore"] = host.measure(UNTAR)[0]
     host.shell(f"rm {PLACE}/volumes.tar {PLACE}/*.dump; {BARE}")
     found["restore"] = host.measure("dify-backup restore")[0]
-    host.shell("docker compose up -d --wait")
+    host.shell("docker compose up -d")
+    host.wait()
     return found
 
 
