@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -105,10 +106,15 @@ class Backup:
 
     def describe(self) -> None:
         """Says of the parts what is in them; from the repository, so that nothing waits for it."""
-        for part in self.parts.values():
-            if "paths" in part:
-                lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
-                part.update(summary(listed(lines, part["paths"], self.tracked)))
+
+        def one(part: Json) -> Json:
+            lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
+            return summary(listed(lines, part["paths"], self.tracked))
+
+        parts = [part for part in self.parts.values() if "paths" in part]
+        with concurrent.futures.ThreadPoolExecutor() as threads:  # most of it is restic's start
+            for part, found in zip(parts, threads.map(one, parts)):
+                part.update(found)
 
     @contextlib.contextmanager
     def halted(self, stop: t.Sequence[str], pause: t.Sequence[str] = ()) -> t.Iterator[None]:
@@ -127,7 +133,10 @@ class Backup:
             with self.limited(self.config.halt_timeout if self.mode == "online" else 0):
                 if halt["unpause"]:
                     run(["docker", "pause", *halt["unpause"]])
-                if halt["start"]:
+                if pause:  # and everybody waits, while Compose would take a second to read the project
+                    for name in reversed(halt["start"]):
+                        run(["docker", "stop", name])
+                elif halt["start"]:
                     self.server.compose("stop", *stop)
                 yield
         finally:

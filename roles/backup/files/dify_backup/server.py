@@ -173,7 +173,7 @@ def resume(config: Config) -> None:
         while not all(map(ready, halted["start"])) and time.monotonic() < end:
             time.sleep(0.1)
     paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
-    for name in halted["unpause"]:
-        if name in paused:
-            run(["docker", "unpause", name])
+    names = [name for name in halted["unpause"] if name in paused]
+    if names:
+        run(["docker", "unpause", *names])
     path.unlink()
