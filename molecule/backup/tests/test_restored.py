@@ -211,3 +211,21 @@ def test_a_restore_over_a_server_is_refused(host: t.Any, arguments: str, said: s
     done = host.run(f"dify-backup --config /etc/selfhost-dify-backup/restore.json {arguments}")
     assert done.rc == 1
     assert said in done.stderr
+
+
+@pytest.fixture
+def other_release(host: t.Any) -> t.Iterator[None]:
+    """Another commit is checked out."""
+    git = "git -C /opt/dify -c user.name=other -c user.email=other@example.com"
+    commit = host.check_output(f"{git} rev-parse HEAD")
+    host.check_output(f"{git} commit --quiet --allow-empty --message other")
+    yield
+    host.check_output(f"{git} reset --quiet --soft {commit}")
+
+
+@pytest.mark.usefixtures("other_release")
+@pytest.mark.parametrize(("option", "said"), [("", "set dify_version to"), ("--other-release", "is no empty target")])
+def test_another_release_is_refused_unless_told(host: t.Any, option: str, said: str) -> None:
+    done = host.run(f"dify-backup --config /etc/selfhost-dify-backup/restore.json restore {option}")
+    assert done.rc == 1
+    assert said in done.stderr
