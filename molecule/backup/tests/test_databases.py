@@ -179,8 +179,8 @@ class Beside:
         assert done.rc == 1, done.stdout
         return t.cast("str", done.stderr)
 
-    def mysql(self, container: str, database: str, text: str) -> str:
-        words = f"docker exec -i --env MYSQL_PWD {container} mysql -h127.0.0.1 -uroot -BN --binary-mode {database}"
+    def mysql(self, container: str, database: str, text: str, user: str = "root") -> str:
+        words = f"docker exec -i --env MYSQL_PWD {container} mysql -h127.0.0.1 -u{user} -BN --binary-mode {database}"
         return self.sh(f"{self.key} {words}", text)
 
     def mysql_truth(self, container: str, database: str) -> str:
@@ -297,7 +297,7 @@ def test_databases_elsewhere(beside: Beside) -> None:
         f"CREATE USER dify IDENTIFIED BY '{escaped}'; CREATE DATABASE dify_plugin; GRANT ALL ON dify_plugin.* TO dify;",
     )
     beside.postgresql("dify", POSTGRESQL)
-    beside.mysql("databases-mysql", "dify_plugin", MYSQL)
+    beside.mysql("databases-mysql", "dify_plugin", MYSQL, "dify")
 
     def truth() -> list[str]:
         return [beside.postgresql_truth("dify"), beside.mysql_truth("databases-mysql", "dify_plugin")]

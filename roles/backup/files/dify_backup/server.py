@@ -95,9 +95,10 @@ class Server:
         return (json.loads(done.stdout) or {}) if done.returncode == 0 else {}
 
     def containers(self, project: str) -> list[Container]:
-        lines = run(
-            ["docker", "ps", "--all", "--filter", f"label=com.docker.compose.project={project}", "--format", CONTAINER]
-        ).splitlines()
+        """Those of services, but for single runs of one."""
+        labels = {"project": project, "oneoff": "False"}
+        filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+        lines = run(["docker", "ps", "--all", *filters, "--format", CONTAINER]).splitlines()
         return [Container(*line.split()) for line in lines]
 
     def container(self, project: str, service: str) -> str:
