@@ -72,6 +72,8 @@ FINDINGS = {
     "image_outdated": WARNING,
     "release_differs": WARNING,
     "certificate_expiring": WARNING,
+    "backup_failed": WARNING,
+    "backup_old": WARNING,
     "disk_filling": WARNING,
     "logs_large": WARNING,
     "public_secrets": WARNING,
@@ -89,6 +91,7 @@ DIFY_IMAGES = ("dify-api", "dify-web", "dify-agent-backend", "dify-agent-local-s
 LOOP_RESTARTS, LOOP_SECONDS = 3, 75
 DISK_FULL, DISK_FILLING = 97, 85  # percent
 CERTIFICATE_DAYS = 14
+BACKUP_DAYS = 2
 LOG_BYTES = 5 * 1024**3
 CLOCK_SECONDS = 60
 
@@ -549,6 +552,22 @@ def judge_certificate(domain: str, expires: float, now: float) -> list[Finding]:
         seen = "The certificate of {0} is valid for {1} more days only, so it is not renewed.".format(domain, days)
         return [Finding("certificate_expiring", seen, remedy)]
     return []
+
+
+def judge_backup(backup: t.Mapping[str, t.Any]) -> list[Finding]:
+    """The facts of the last backup."""
+    found = []
+    again = "systemctl start selfhost-dify-backup"
+    for command, message in sorted(backup["failed"].items()):
+        unit = "selfhost-dify-backup" + ("-check" if command == "check" else "")
+        seen = "The last {0} failed: {1}.".format(command, message.rstrip("."))
+        remedy = "journalctl --unit {0} --lines 50; then: systemctl start {0}".format(unit)
+        found.append(Finding("backup_failed", seen, remedy))
+    age = backup["age_seconds"]
+    if age is not None and age > BACKUP_DAYS * 86400:
+        seen = "The last good backup is {0} days old.".format(int(age // 86400))
+        found.append(Finding("backup_old", seen, "systemctl list-timers selfhost-dify-backup.timer; then: " + again))
+    return found
 
 
 def judge_environment(edited: t.Sequence[str], public: t.Sequence[str], place: Place) -> list[Finding]:

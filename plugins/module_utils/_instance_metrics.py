@@ -30,6 +30,7 @@ HELP = {
     "dify_service_restarts": "How often Docker started a service's container again.",
     "dify_release_info": "The release that runs; the value is always 1.",
     "dify_certificate_expires_timestamp_seconds": "When the certificate expires.",
+    "dify_backup_last_success_timestamp_seconds": "When the last good backup ended.",
     "dify_storage_wrong_owner_entries": "Entries of the storage that do not belong to the uid of the API.",
     "dify_logs_bytes": "Size of the containers' logs.",
     "dify_images_unused_bytes": "Size of the images that no container of the server runs.",
@@ -44,6 +45,7 @@ def metrics(facts: t.Mapping[str, t.Any], findings: t.Iterable[Finding], now: fl
     release = facts.get("release") or {}
     version = (facts.get("api") or {}).get("version") or release.get("checked_out") or ""
     certificate = facts.get("certificate") or {}
+    backup = (facts.get("backup") or {}).get("last_success")
     wanted = {
         name: one for name, one in (facts.get("services") or {}).items() if one["expected"] and not one["one_shot"]
     }
@@ -54,6 +56,7 @@ def metrics(facts: t.Mapping[str, t.Any], findings: t.Iterable[Finding], now: fl
         "dify_service_restarts": [({"service": name}, one["restarts"]) for name, one in wanted.items()],
         "dify_release_info": [({"version": version, "commit": release.get("commit") or ""}, 1)] if version else [],
         "dify_certificate_expires_timestamp_seconds": [({}, certificate["expires"])] if certificate else [],
+        "dify_backup_last_success_timestamp_seconds": [({}, backup)] if backup else [],
         "dify_storage_wrong_owner_entries": [
             ({"path": one["path"]}, one["wrong"]) for one in facts.get("storage") or ()
         ],

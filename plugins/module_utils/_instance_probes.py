@@ -49,6 +49,9 @@ READY = {
 ENGINE = "{{.ServerVersion}}\n{{.DockerRootDir}}\n{{range .ServerErrors}}{{.}} {{end}}"
 METADATA = "http://169.254.169.254/latest/meta-data/"
 LOG_LINES = 10
+# How the last runs of the role backup's program ended, and what it locks while one is under way.
+BACKUP_STATE = "/var/lib/selfhost-dify-backup/state.json"
+BACKUP_LOCK = "/run/selfhost-dify-backup.lock"
 
 Facts = t.Dict[str, t.Any]
 Probe = t.Callable[[], t.Tuple[Facts, t.List[Finding]]]
@@ -239,6 +242,7 @@ class _Look:
             "ports": self._ports,
             "environment": self._environment,
             "images": self._images,
+            "backup": self._backup,
         }
         if self.options.domain:
             probes["certificate"] = self._certificate
@@ -569,6 +573,28 @@ class _Look:
         findings = _instance.judge_environment(facts["edited"] or [], facts["public_secrets"] or [], self.place)
         return {"environment": facts}, findings
 
+    def _backup(self) -> tuple[Facts, list[Finding]]:
+        """Nothing where no backup was ever begun. A run that is under way has not failed yet."""
+        if not os.path.exists(BACKUP_STATE):
+            return {}, []
+        with open(BACKUP_STATE, encoding="utf-8") as stream:
+            state = json.load(stream)
+        running = _locked(BACKUP_LOCK)
+        ran = state.get("backup") or {}
+        last = ran.get("succeeded")
+        facts = {
+            "last_success": last,
+            "age_seconds": None if last is None else max(0, int(self.now - last)),
+            "size_bytes": ran.get("bytes"),
+            "running": running,
+            "failed": {
+                name: str(one.get("message") or "")
+                for name, one in state.items()
+                if not running and not one.get("success", True)
+            },
+        }
+        return {"backup": facts}, _instance.judge_backup(facts)
+
     def _certificate(self) -> tuple[Facts, list[Finding]]:
         domain = self.options.domain
         context = ssl.create_default_context()
@@ -701,6 +727,16 @@ def file_systems(places: t.Iterable[str]) -> list[Facts]:
             "volumes": [path],
         }
     return list(found.values())
+
+
+def _locked(path: str) -> bool:
+    """Whether anybody holds a lock on a file, without asking for one."""
+    try:
+        inode = ":{0} ".format(os.stat(path).st_ino)
+        with open("/proc/locks", encoding="ascii") as stream:
+            return any(inode in line for line in stream)
+    except OSError:
+        return False
 
 
 def _percent(used: int, available: int) -> int:

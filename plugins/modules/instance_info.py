@@ -305,6 +305,13 @@ certificate:
   returned: when O(domain) is given
   type: dict
   sample: {expires: 1795478400.0, days_left: 60}
+backup:
+  description: How the backups of P(selfhost.dify.backup#role) go. C(last_success) in seconds since 1970, V(null) for
+    what is not known yet, C(failed) the commands whose last run failed with what they said, C(running) whether one is
+    under way.
+  returned: when there is an engine and a backup was begun
+  type: dict
+  sample: {last_success: 1795373950.8, age_seconds: 43200, size_bytes: 62864, running: false, failed: {}}
 disks:
   description: The file systems with the server's volumes and Docker's own directory.
   returned: when there is an engine

@@ -26,6 +26,7 @@ ROLE = PROJECT / "roles/backup"
 sys.path.insert(0, str(ROLE / "files"))
 
 from dify_backup import basics, cli, sets  # noqa: E402
+from dify_backup.backup import Backup  # noqa: E402
 from dify_backup.config import Config  # noqa: E402
 from dify_backup.mysql import Tally  # noqa: E402
 from dify_backup.project import plan  # noqa: E402
@@ -255,6 +256,14 @@ def test_sets_that_were_copied_to_another_repository_are_complete_there() -> Non
     assert [one.complete for one in sets.sets(copied)] == [True]
 
 
+def test_what_restic_repaired_is_no_longer_what_was_saved() -> None:
+    full = snapshots(1, PARTS)
+    full[1] |= {"id": "new", "original": full[1]["id"], "tags": [*full[1]["tags"], "repaired"]}
+    (found,) = sets.sets(full)
+    assert found.missing == ["files"]
+    assert "new" in found.snapshots
+
+
 def test_what_is_missing_is_named() -> None:
     full = snapshots(1, PARTS)
     found = sets.sets([one for one in full if "files" not in one["id"]])
@@ -442,6 +451,15 @@ def test_what_a_killed_run_halted_is_woken_by_nobody_while_another_one_runs(
     with cli.locked(0):
         assert cli.wake(config, NO_OPTIONS) == {"resumed": False}
         assert halted.exists()
+
+
+def test_what_hangs_while_users_wait_is_given_up(config: t.Any, tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    run = Backup(dataclasses.replace(config, project_path=str(tmp_path / "docker")), "online")
+    with pytest.raises(basics.Problem, match="not copied within 1 seconds"), run.limited(1):
+        basics.run(["sleep", "60"])
+    with run.limited(0):
+        pass
 
 
 def test_a_failed_run_is_remembered_and_told(

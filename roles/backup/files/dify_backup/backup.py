@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
 import os
+import signal
 import stat
 import tempfile
 import time
@@ -24,6 +26,7 @@ from dify_backup.project import roots
 from dify_backup.restic import Restic
 from dify_backup.server import Server, resume
 from dify_backup.sets import FORMAT
+from dify_backup.state import replace
 from dify_backup.tree import listed, summary
 
 
@@ -33,7 +36,7 @@ class Backup:
     def __init__(self, config: Config, mode: str) -> None:
         self.config = config
         self.mode = mode
-        self.server = Server(config)
+        self.server = Server(config.project_path, config.database_image)
         self.restic = Restic(config)
         self.started = time.time()
         self.identity = "{}-{}".format(utc(self.started).strftime("%Y%m%dT%H%M%SZ"), uuid.uuid4().hex[:6])
@@ -103,10 +106,15 @@ class Backup:
 
     def describe(self) -> None:
         """Says of the parts what is in them; from the repository, so that nothing waits for it."""
-        for part in self.parts.values():
-            if "paths" in part:
-                lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
-                part.update(summary(listed(lines, part["paths"], self.tracked)))
+
+        def one(part: Json) -> Json:
+            lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
+            return summary(listed(lines, part["paths"], self.tracked))
+
+        parts = [part for part in self.parts.values() if "paths" in part]
+        with concurrent.futures.ThreadPoolExecutor() as threads:  # most of it is restic's start
+            for part, found in zip(parts, threads.map(one, parts)):
+                part.update(found)
 
     @contextlib.contextmanager
     def halted(self, stop: t.Sequence[str], pause: t.Sequence[str] = ()) -> t.Iterator[None]:
@@ -118,17 +126,41 @@ class Backup:
             ],
             "unpause": sorted(one.name for one in running if one.service in pause),
         }
-        self.config.state("halted.json").write_text(json.dumps(halt), encoding="utf-8")
+        replace(self.config.state("halted.json"), json.dumps(halt), 0o600)
         before = time.monotonic()
+        self.restic.patience = 0  # nor do users wait for another server's run
         try:
-            if halt["unpause"]:
-                run(["docker", "pause", *halt["unpause"]])
-            if halt["start"]:
-                self.server.compose("stop", *stop)
-            yield
+            with self.limited(self.config.halt_timeout if self.mode == "online" else 0):
+                if halt["unpause"]:
+                    run(["docker", "pause", *halt["unpause"]])
+                if pause:  # and everybody waits, while Compose would take a second to read the project
+                    for name in reversed(halt["start"]):
+                        run(["docker", "stop", name])
+                elif halt["start"]:
+                    self.server.compose("stop", *stop)
+                yield
         finally:
             resume(self.config)
+            self.restic.patience = self.config.lock_timeout
             self.downtime += time.monotonic() - before
+
+    @contextlib.contextmanager
+    def limited(self, seconds: int) -> t.Iterator[None]:
+        """Gives up after a while. It wakes what is halted before all else, since what hangs may not end when killed."""
+
+        def give_up(number: int, frame: object) -> t.NoReturn:
+            resume(self.config)
+            raise Problem(
+                f"The vector store was not copied within {seconds} seconds. It runs again, and this set stays "
+                "incomplete; find out why the repository is slow, or raise backup_halt_timeout."
+            )
+
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(seconds)
+        try:
+            yield
+        finally:
+            signal.alarm(0)
 
     def manifest(self, release: Json) -> Json:
         ended = time.time()
@@ -147,17 +179,20 @@ class Backup:
             "downtime": round(self.downtime, 3),
             "mode": self.mode,
             "collection": self.config.version,
-            "restic": self.restic.version(),
+            "restic": self.restic.version,
             "release": release,
             "project": self.plan.project,
             "project_path": self.server.path,
-            "url": self.plan.url,
+            "url": self.plan.environment.get("CONSOLE_WEB_URL", ""),
+            "elsewhere": self.plan.elsewhere,
             "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
             "images": self.server.images(self.plan),
             "volumes": {
                 name: {"path": self.server.mountpoint(name), "labels": self.server.labels(name)}
                 for name in [*self.plan.volumes, *self.config.edge_volumes]
             },
+            "fresh": self.plan.fresh,
+            "tracked": sorted(self.tracked),
             "owners": owners,
             "parts": self.parts,
         }

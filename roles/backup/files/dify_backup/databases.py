@@ -29,8 +29,8 @@ TOO_OLD = ("server version mismatch", "unsupported version")
 def dump(server: Server, plan: Plan, restic: Restic, tags: t.Callable[[str], list[str]]) -> dict[str, Json]:
     """Saves every database of the plan: the parts for the manifest. ``tags``: those of a part's snapshot."""
     parts: dict[str, Json] = {}
-    with _sessions(server, plan) as sessions:
-        for session in sessions:
+    with sessions(server, plan) as found:
+        for session in found:
             accounts, database = session.accounts(), session.database
             if accounts and accounts.part not in parts:
                 saved = restic.store(accounts.command, accounts.file, tags(accounts.part), env=session.environment)
@@ -55,8 +55,8 @@ def load(server: Server, plan: Plan, restic: Restic, manifest: Json, progress: P
     states = _states(progress, manifest["set"])
     counted = {}
     loaded = set()
-    with _sessions(server, plan) as sessions:
-        for session in sessions:
+    with sessions(server, plan) as found:
+        for session in found:
             accounts, database = session.accounts(), session.database
             saved = manifest["parts"].get(database.part)
             if saved is None or saved["kind"] != database.kind:
@@ -96,7 +96,8 @@ def _compared(session: Session, wanted: t.Mapping[str, int]) -> int:
 
 
 @contextlib.contextmanager
-def _sessions(server: Server, plan: Plan) -> t.Iterator[list[Session]]:
+def sessions(server: Server, plan: Plan) -> t.Iterator[list[Session]]:
+    """A session for each database of the plan."""
     with contextlib.ExitStack() as stack:
         containers: dict[tuple[str, str], str] = {}
         for kind, service in sorted({(database.kind, database.service) for database in plan.databases}):

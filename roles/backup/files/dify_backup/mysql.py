@@ -87,6 +87,16 @@ class Session:
         text = run(command, input="\n".join(statements), env=self.environment)
         return [line.split("\t") for line in text.splitlines()]
 
+    def has(self, table: str) -> bool:
+        return bool(self.query(f"SHOW TABLES LIKE '{table}';"))
+
+    def quoted(self, name: str) -> str:
+        return quoted(name)
+
+    def hex(self, column: str) -> str:
+        """An expression for a text in hexadecimal UTF-8, which has no line's end in it."""
+        return f"HEX(CONVERT({column} USING utf8mb4))"
+
     def accounts(self) -> Accounts | None:
         return None  # MySQL has no dump of them that another release of it takes
 

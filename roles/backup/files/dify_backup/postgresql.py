@@ -69,6 +69,16 @@ class Session:
         )
         return [line.split("\t") for line in text.splitlines()]
 
+    def has(self, table: str) -> bool:
+        return self.query(f"SELECT to_regclass('public.{table}') IS NOT NULL;") == [["t"]]
+
+    def quoted(self, name: str) -> str:
+        return f'"{name}"'
+
+    def hex(self, column: str) -> str:
+        """An expression for a text in hexadecimal UTF-8, which has no line's end in it."""
+        return f"encode(convert_to({column}, 'UTF8'), 'hex')"
+
     def accounts(self) -> Accounts | None:
         if not self.database.service:
             return None  # they are not the project's

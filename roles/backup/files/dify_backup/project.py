@@ -45,17 +45,21 @@ class Plan:
     """What a server consists of. Paths are absolute and of the host."""
 
     project: str
-    url: str
+    environment: dict[str, str] = dataclasses.field(repr=False)  # of the API
+    mounts: dict[str, str]  # where the API sees directories, with where they are
     databases: list[Database]
+    cache: str  # the service, or host, of Redis
     writers: list[str]  # services that use the vector store
     store: list[str]  # services that are the vector store
     store_paths: list[str]
     files: list[str]
     excluded: list[str]  # below ``files``, but saved by other means or not worth it
     volumes: dict[str, str]  # named volumes of the project, with where they are
+    fresh: list[str]  # named volumes that a restored server starts without
     owned: list[str]  # directories that containers write to
     images: dict[str, str]  # by service
     order: list[str]  # all services, each after those it waits for
+    elsewhere: list[str]  # what belongs to the server, but is kept where no backup of it reaches
 
 
 def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
@@ -82,13 +86,16 @@ def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
     image = services["api"]["image"]
     files, excluded, store_paths, owned = [path], set(), set(), set()
     volumes: dict[str, str] = {}
+    fresh: set[str] = set()
     for name, service in services.items():
         for volume in service.get("volumes") or []:
-            source = _source(config, volume, mountpoints)
+            source = source_of(config, volume, mountpoints)
             if not source:
                 continue
             if name in servers or name == cache:
                 excluded.add(source)
+                if volume["type"] == "volume":
+                    fresh.add(config["volumes"][volume["source"]]["name"])
                 continue
             if volume["type"] == "volume":
                 volumes[config["volumes"][volume["source"]]["name"]] = source
@@ -101,16 +108,22 @@ def plan(config: Json, path: str, mountpoints: t.Mapping[str, str]) -> Plan:
             owned.add(source)
     return Plan(
         project=config["name"],
-        url=environment.get("CONSOLE_WEB_URL", ""),
+        environment=environment,
+        mounts={
+            volume["target"]: source_of(config, volume, mountpoints) for volume in services["api"].get("volumes") or []
+        },
         databases=databases,
+        cache=cache,
         writers=sorted(name for name, service in services.items() if service.get("image") == image),
         store=store,
         store_paths=roots(store_paths),
         files=roots(files),
         excluded=roots(excluded | store_paths),
         volumes=volumes,
+        fresh=sorted(fresh),
         owned=sorted(owned),
         images={name: service["image"] for name, service in sorted(services.items()) if "image" in service},
+        elsewhere=_elsewhere(environment, bool(store), servers),
         order=_ordered({name: set(service.get("depends_on") or {}) for name, service in services.items()}),
     )
 
@@ -134,6 +147,36 @@ def _ordered(needs: t.Mapping[str, t.Collection[str]]) -> list[str]:
     for name in sorted(needs):
         visit(name)
     return found
+
+
+def _elsewhere(environment: t.Mapping[str, str], store: bool, servers: t.Collection[str]) -> list[str]:
+    """What the API is told to keep where this project does not reach.
+
+    >>> _elsewhere({"VECTOR_STORE": "qdrant", "STORAGE_TYPE": "s3"}, False, [])
+    ['the vectors in qdrant', 'the uploaded files and keys in s3']
+    """
+    found = []
+    chosen = environment.get("VECTOR_STORE", "")
+    if chosen and not store and environment.get("PGVECTOR_HOST", "") not in servers:
+        found.append(f"the vectors in {chosen}")
+    if storage_elsewhere(environment):
+        found.append(f"the uploaded files and keys in {storage_elsewhere(environment)}")
+    return found
+
+
+def storage_elsewhere(environment: t.Mapping[str, str]) -> str:
+    """Where uploaded files and the keys of workspaces are, if not in a directory of the API's.
+
+    >>> (
+    ...     storage_elsewhere({"STORAGE_TYPE": "opendal", "OPENDAL_SCHEME": "fs"}),
+    ...     storage_elsewhere({"STORAGE_TYPE": "s3"}),
+    ... )
+    ('', 's3')
+    """
+    kind = environment.get("STORAGE_TYPE", "")
+    if kind == "opendal":
+        kind = environment.get("OPENDAL_SCHEME", "")
+    return "" if kind in ("", "local", "fs") else kind
 
 
 def _databases(services: t.Mapping[str, Json]) -> list[Database]:
@@ -188,7 +231,7 @@ def _encryption(environment: Json) -> dict[str, str]:
     return {**told, **{name: value for name, value in extras if name.startswith("ssl")}}
 
 
-def _source(config: Json, volume: Json, mountpoints: t.Mapping[str, str]) -> str:
+def source_of(config: Json, volume: Json, mountpoints: t.Mapping[str, str]) -> str:
     """The directory or file of the host behind a mount; empty for what has none."""
     if volume["type"] == "bind":
         return t.cast("str", volume["source"])

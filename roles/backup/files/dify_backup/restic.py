@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -27,6 +28,27 @@ def pattern(path: str) -> str:
     return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
+def keeping_alive(repository: str, options: t.Sequence[str]) -> list[str]:
+    """The options, with one more for a repository by SFTP that is dead to be noticed: SSH waits for ever otherwise.
+
+    An operator who sets options for SFTP has thought of that.
+
+    >>> keeping_alive("sftp:me@there:/srv", [])
+    ['sftp.command=ssh -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4 me@there -s sftp']
+    >>> keeping_alive("sftp://[::1]:2222//srv", [])[0][-19:]
+    '-p 2222 ::1 -s sftp'
+    >>> keeping_alive("sftp:there:srv", ["sftp.args=-4"]), keeping_alive("/srv", [])
+    (['sftp.args=-4'], [])
+    """
+    found = re.match(r"sftp:(?://)?((?:[^@/]+@)?)(?:\[(.+?)\]|([^:/]+))(?::([0-9]+)/)?", repository)
+    if not found or any(option.startswith(("sftp.command", "sftp.args")) for option in options):
+        return list(options)
+    user, address, name, port = found.groups()
+    words = [*(["-p", port] if port else []), user + (address or name), "-s", "sftp"]
+    alive = "-o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+    return [*options, "sftp.command=ssh {} {}".format(alive, " ".join(words))]
+
+
 class Restic:
     """The repository, by restic's own commands. Secrets go by files and the environment, never as arguments."""
 
@@ -41,19 +63,27 @@ class Restic:
             "RESTIC_PROGRESS_FPS": "0.01",
             **read_environment(config.environment_file),
         }
-        self.base = [config.restic, *(word for option in config.restic_options for word in ("-o", option))]
+        options = keeping_alive(config.repository, config.restic_options)
+        self.base = [config.restic, *(word for option in options for word in ("-o", option))]
+        self.patience = config.lock_timeout  # seconds that locks of others are waited for
 
     def run(self, *arguments: str) -> str:
-        return run([*self.base, *arguments], env=self.environment)
+        return run(self.command(*arguments), env=self.environment)
 
-    def popen(self, *arguments: str, **options: t.Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*self.base, *arguments], env=self.environment, **options)
+    def command(self, *arguments: str) -> list[str]:
+        waiting = ["--retry-lock", f"{self.patience}s"] if self.patience and self.knows(0, 16) else []
+        return [*self.base, *waiting, *arguments]
 
+    @functools.cached_property
     def version(self) -> str:
-        return self.run("version").split()[1]
+        return run([self.config.restic, "version"], env=self.environment).split()[1]
+
+    def knows(self, *release: int) -> bool:
+        """Whether this restic is of that release or a later one."""
+        return tuple(map(int, re.findall(r"[0-9]+", self.version)[:2])) >= release
 
     def snapshots(self) -> list[Json]:
-        text = self.run("snapshots", "--json", "--host", self.config.name, "--tag", TAG)
+        text = self.run("snapshots", "--no-lock", "--json", "--host", self.config.name, "--tag", TAG)
         return json.loads(text) or []
 
     def manifest(self, wanted: str) -> Json:
@@ -66,7 +96,7 @@ class Restic:
 
     def backup(self, paths: t.Sequence[str], excluded: t.Sequence[str], tags: t.Sequence[str]) -> Json:
         """A snapshot of files. What vanished while it was made is no error; all else that was not read is."""
-        command = [*self.base, "backup", "--json", *self._labels(tags)]
+        command = self.command("backup", "--json", *self._labels(tags))
         command += ["--exclude=" + pattern(path) for path in excluded]
         command += ["--", *paths]
         done = subprocess.run(
@@ -83,7 +113,13 @@ class Restic:
         """A snapshot of what a command prints, which is only made when the command ends well."""
         with tempfile.TemporaryFile() as printed:
             command = ["backup", "--json", "--stdin", "--stdin-filename", name, *self._labels(tags)]
-            sink = self.popen(*command, stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.PIPE)
+            sink = subprocess.Popen(
+                self.command(*command),
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=subprocess.PIPE,
+            )
             moved = pump(source, sink, **options)
             printed.seek(0)
             return {**_summary(printed.read().decode()), **moved}
@@ -93,7 +129,7 @@ class Restic:
         sink = subprocess.Popen(
             target, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
         )
-        return pump([*self.base, "dump", snapshot, "/" + name], sink, env=self.environment)
+        return pump(self.command("dump", snapshot, "/" + name), sink, env=self.environment)
 
     def _labels(self, tags: t.Sequence[str]) -> list[str]:
         labels = ["--host", self.config.name]

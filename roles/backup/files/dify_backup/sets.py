@@ -41,7 +41,8 @@ class Set:
 def sets(snapshots: t.Iterable[Json]) -> list[Set]:
     """The sets among snapshots as restic lists them, oldest first.
 
-    A snapshot that was copied from another repository counts as the one it was made from.
+    A snapshot that was copied from another repository counts as the one it was made from. One that restic repaired
+    lacks what was damaged, and counts as missing.
     """
     grouped: dict[str, list[Json]] = {}
     for snapshot in snapshots:
@@ -54,7 +55,8 @@ def sets(snapshots: t.Iterable[Json]) -> list[Set]:
 
 def _set(identity: str, members: list[Json]) -> Set:
     members = sorted(members, key=lambda member: str(member["time"]))
-    manifests = [member for member in members if _tagged(member["tags"], "part") == "manifest"]
+    sound = [member for member in members if "repaired" not in member["tags"]]
+    manifests = [member for member in sound if _tagged(member["tags"], "part") == "manifest"]
     if not manifests:
         return Set(
             identity, members[-1]["time"], "", {}, ["manifest"], [t.cast("str", member["id"]) for member in members]
@@ -64,7 +66,7 @@ def _set(identity: str, members: list[Json]) -> Set:
     parts = {
         part: member["id"]
         for part, snapshot in named.items()  # up to restic 0.16 the first digits of it
-        for member in members
+        for member in sound
         if any(known.startswith(snapshot) for known in (member["id"], member.get("original") or ""))
     }
     strays = [member["id"] for member in members if member is not manifest and member["id"] not in parts.values()]

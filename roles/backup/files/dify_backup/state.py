@@ -26,17 +26,17 @@ def keep(config: Config, command: str, result: Json) -> None:
     """Remembers how a command ended, for status and monitoring."""
     state = read_state(config)
     state[command] = {**(state.get(command) or {}), **result}
-    _replace(config.state("state.json"), json.dumps(state, indent=2, sort_keys=True), 0o600)
+    replace(config.state("state.json"), json.dumps(state, indent=2, sort_keys=True), 0o600)
     if "ended" in result:
         publish(config, state)
 
 
 def publish(config: Config, state: Json) -> None:
     if config.textfile_path:
-        _replace(Path(config.textfile_path), metrics(state), 0o644)
+        replace(Path(config.textfile_path), metrics(state), 0o644)
 
 
-def _replace(path: Path, text: str, mode: int) -> None:
+def replace(path: Path, text: str, mode: int) -> None:
     temporary = path.with_name("." + path.name + ".new")
     with temporary.open("w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), mode)
@@ -54,6 +54,7 @@ def metrics(state: Json) -> str:
         ("duration_seconds", "How long the last good run of a command took.", "duration"),
         ("downtime_seconds", "How long the last good backup kept users waiting.", "downtime"),
         ("size_bytes", "How much the newest complete set holds.", "bytes"),
+        ("set_age_seconds", "How old the set was that the last good drill restored.", "age"),
         ("added_bytes", "How much of it was new to the repository.", "added"),
     ):
         rows = [(command, run[values]) for command, run in sorted(state.items()) if values in run]

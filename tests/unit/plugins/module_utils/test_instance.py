@@ -299,6 +299,20 @@ def test_certificate(days: float, found: list[str]) -> None:
     assert ids(instance.judge_certificate("dify.example.com", NOW + days * 86400, NOW)) == found
 
 
+@pytest.mark.parametrize(
+    ("days", "failed", "found"),
+    [
+        (1, {}, []),
+        (1, {"check": "it was cut short"}, ["backup_failed"]),
+        (3, {"backup": "no space left"}, ["backup_failed", "backup_old"]),
+        (None, {}, []),
+    ],
+)
+def test_backup(days: int | None, failed: dict[str, str], found: list[str]) -> None:
+    age = None if days is None else days * 86400
+    assert ids(instance.judge_backup({"age_seconds": age, "failed": failed})) == found
+
+
 def test_environment_logs_and_clock() -> None:
     assert instance.judge_environment([], [], PLACE) == []
     assert ids(instance.judge_environment(["A"], ["B"], PLACE)) == ["env_drift", "public_secrets"]

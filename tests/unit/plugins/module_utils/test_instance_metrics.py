@@ -28,6 +28,7 @@ FACTS = {
         "init_permissions": {"expected": True, "one_shot": True, "state": "exited", "restarts": 0},
     },
     "certificate": {"expires": 1795478400.0, "days_left": 60},
+    "backup": {"last_success": 1795373950.5},
     "storage": [{"path": '/srv/"a\\b', "wrong": 3}],
     "logs_bytes": 1,
     "images_unused_bytes": 2,
@@ -55,6 +56,7 @@ def test_metrics() -> None:
     assert found["dify_service_running"] == [('service="api"', 1), ('service="worker"', 0)]
     assert found["dify_release_info"] == [('version="1.16.1",commit="6f8e"', 1)]
     assert found["dify_certificate_expires_timestamp_seconds"] == [("", 1795478400)]
+    assert found["dify_backup_last_success_timestamp_seconds"] == [("", 1795373950.5)]
     assert found["dify_storage_wrong_owner_entries"] == [('path="/srv/\\"a\\\\b"', 3)]
     assert found["dify_status_timestamp_seconds"] == [("", 1795000000.5)]
     assert set(found) == set(_instance_metrics.HELP)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
 import json
 import os
@@ -121,6 +122,20 @@ def test_no_certificate_is_served(release: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert "certificate_unreachable" in ids(release, domain="dify.example.com", https_port=port)
+
+
+def test_backups(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, state = tmp_path / "lock", tmp_path / "state.json"
+    monkeypatch.setattr(probes, "BACKUP_LOCK", str(lock))
+    monkeypatch.setattr(probes, "BACKUP_STATE", str(state))
+    found = {"backup_failed", "backup_old"}
+    assert not found & set(ids(release))
+    state.write_text('{"backup": {"succeeded": 1000.0, "success": false, "message": "it was cut short"}}')
+    assert found <= set(ids(release))
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert found & set(ids(release)) == {"backup_old"}
+        assert probes.look(OPTIONS._replace(path=str(release)))[0]["backup"]["running"]
 
 
 def test_the_clock(release: Path) -> None:
