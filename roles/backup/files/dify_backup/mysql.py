@@ -24,6 +24,9 @@ OPTIONS = [
     *("--loose-set-gtid-purged=OFF", "--loose-column-statistics=0"),
 ]
 
+# What is in a row belongs into no message.
+UNQUOTED = "--loose-skip-print-query-on-error"
+
 # What in a dump says which table a row is of. There are no line breaks in its strings, but in bodies of triggers and
 # routines; those stand between other delimiters.
 MARK = re.compile(rb"\n(?:(INSERT INTO|CREATE TABLE) `((?:[^`]|``)+)`|DELIMITER (;;?)(?=\r?\n))")
@@ -138,7 +141,8 @@ class Session:
         alter = "ALTER DATABASE {} CHARACTER SET {} COLLATE {}".format(
             quoted(self.database.name), saved["charset"], saved["collation"]
         )
-        return self.tool("mysql", "--batch", "--binary-mode", "--init-command=" + alter, self.database.name)
+        words = ["--batch", "--binary-mode", UNQUOTED, "--init-command=" + alter]
+        return self.tool("mysql", *words, self.database.name)
 
     @contextlib.contextmanager
     def dump(self) -> t.Iterator[Dump]:

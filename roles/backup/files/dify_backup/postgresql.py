@@ -114,8 +114,9 @@ class Session:
         return {table: int(number) for table, number in self.query(COUNT)}
 
     def loading(self, saved: Json) -> list[str]:
-        # Who owns what on a server elsewhere is not the project's.
-        own = [] if self.database.service else ["--no-owner", "--no-privileges"]
+        # Who owns what on a server elsewhere is not the project's. Extensions that its administrator made there have
+        # comments that only he may write.
+        own = [] if self.database.service else ["--no-owner", "--no-privileges", "--no-comments"]
         words = ["--exit-on-error", "--single-transaction", *own, "--dbname=" + self.database.name]
         return self.tool("pg_restore", *words)
 
