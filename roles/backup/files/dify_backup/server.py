@@ -124,7 +124,8 @@ class Server:
     def check_out(self) -> None:
         """Puts the release's own files into the project's directory, where that was moved aside."""
         checkout, name = os.path.split(self.path)
-        run(["git", "-c", "safe.directory=*", "-C", checkout, "checkout", "--quiet", "HEAD", "--", name])
+        command = ["git", "-c", "safe.directory=*", "-C", checkout, "checkout", "--quiet", "HEAD", "--", name]
+        run(command, preexec_fn=lambda: os.umask(0o022))  # containers read them as other users
 
     def release(self) -> Json:
         command = ["git", "-c", "safe.directory=*", "-C", self.path]
