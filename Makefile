@@ -1,7 +1,7 @@
 # Everything a newcomer or a CI system calls. `make` alone lists it.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config bench-edge bench-status scan-edge build clean
+.PHONY: help venv lint sanity unit integration molecule test demo demo-down testbed bench-ownership bench-config bench-edge bench-status bench-backup scan-edge build clean
 
 ready := .venv/stamp
 as_root := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
@@ -49,6 +49,9 @@ bench-status: $(ready) ## measure what looking at servers takes (INVENTORY=… o
 
 bench-edge: $(ready) ## measure what the edge costs, against the service on loopback (on the demonstration server; wants an idle machine)
 	.venv/bin/python tests/bench/bench_edge.py $(if $(HOST),--host $(HOST))
+
+bench-backup: $(ready) ## measure backup and restore beside `down` and tar, on the demonstration server, whose data it destroys (SIZE=10G INVENTORY=…; wants an idle machine)
+	.venv/bin/python tests/bench/bench_backup.py --size $(or $(SIZE),10G) $(if $(INVENTORY),--inventory $(INVENTORY))
 
 scan-edge: $(ready) ## the table of docs/tls-scan.md: what a TLS scanner finds at the edge of the demonstration server
 	@.venv/bin/python tests/bench/scan_edge.py $(if $(HOST),--host $(HOST))

@@ -250,10 +250,15 @@ def _context(ca_path: str | None, validate_certs: bool) -> ssl.SSLContext:
 
 
 class ConsoleClient:
-    """Talks to one server. `timeout` is in seconds and holds for each request."""
+    """Talks to one server, without a proxy where `direct`. `timeout` is in seconds and holds for each request."""
 
     def __init__(
-        self, url: str, ca_path: str | None = None, validate_certs: bool = True, timeout: float = 10.0
+        self,
+        url: str,
+        ca_path: str | None = None,
+        validate_certs: bool = True,
+        timeout: float = 10.0,
+        direct: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
@@ -261,7 +266,7 @@ class ConsoleClient:
         handlers: list[urllib.request.BaseHandler] = [_KeepRedirect()]
         if parts.scheme == "https":
             handlers.append(urllib.request.HTTPSHandler(context=_context(ca_path, validate_certs)))
-        if LOOPBACK.fullmatch(parts.hostname or ""):
+        if direct or LOOPBACK.fullmatch(parts.hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 

@@ -9,24 +9,29 @@ import json
 import typing as t
 
 from conftest import Server
-from truth import FILE, truth
+from truth import FILE, truth, upload
 
 SMALL_FILES = 50000
 
 PLUGINS = """
 INSERT INTO plugins (plugin_unique_identifier) SELECT 'author/plugin:' || n FROM generate_series(1, 500) n
 """
-# A credential as Dify keeps it: encrypted with the public key of the tenant; and a role of the operator's own.
-CREDENTIAL = r"""
-cd /opt/dify/docker
-key=$(ls volumes/app/storage/privkeys/*/private.pem)
-openssl rsa -in "$key" -pubout -out /tmp/public.pem 2>/dev/null
-text=$(printf %s sk-of-a-model | openssl pkeyutl -encrypt -pubin -inkey /tmp/public.pem | base64 -w0)
-docker compose exec -T db_postgres psql -qU postgres -d dify \
-  -c "CREATE TABLE provider_credentials (encrypted_config text)" \
-  -c "INSERT INTO provider_credentials VALUES ('$text')" \
-  -c "CREATE ROLE reporting LOGIN PASSWORD 'Rep0rting'" -c "GRANT SELECT ON accounts TO reporting"
+# A credential as Dify keeps it, encrypted for the workspace by the libraries Dify uses; and a role of the operator's.
+ENCRYPT = """
+import base64, glob, json
+from Cryptodome.Cipher import AES, PKCS1_OAEP
+from Cryptodome.PublicKey import RSA
+path = glob.glob("/app/api/storage/privkeys/*/private.pem")[0]
+session = bytes(range(16))
+cipher = AES.new(session, AES.MODE_EAX)
+text, tag = cipher.encrypt_and_digest(b"sk-of-a-model")
+sealed = PKCS1_OAEP.new(RSA.import_key(open(path).read()).public_key()).encrypt(session)
+config = {"api_key": base64.b64encode(b"HYBRID:" + sealed + cipher.nonce + tag + text).decode(), "endpoint": "https://example.com"}
+print("INSERT INTO provider_credentials (tenant_id, provider_name, credential_name, encrypted_config) VALUES "
+      f"('{path.split('/')[-2]}', 'openai', 'mine', '{json.dumps(config)}')")
 """
+ROLE = "CREATE ROLE reporting LOGIN PASSWORD 'Rep0rting'; GRANT SELECT ON accounts TO reporting"
+PSQL = "docker exec dify-db_postgres-1 psql -qU postgres -d {} -c %s"
 FILES = f"""
 import os
 root = "/opt/dify/docker/volumes/plugin_daemon/cwd/many"
@@ -48,19 +53,11 @@ with open("/opt/dify/docker/envs/mine/own.env", "w") as file:
 """
 
 
-def upload(server: Server, session: dict[str, str], name: str, content: bytes) -> None:
-    boundary = "boundary-of-a-form"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-    body = head.encode() + b"Content-Type: text/plain\r\n\r\n" + content + f"\r\n--{boundary}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    answer = server.request("POST", "/console/api/files/upload", body, {**session, **kind})
-    assert answer.status == 201, answer.body
-
-
 def test_fill_it(server: Server, host: t.Any, session: dict[str, str]) -> None:
     for number in range(20):
         upload(server, session, f"Übersicht {number} 资料.txt", f"content {number} é\n".encode() * 100)
-    host.check_output("docker exec dify-db_postgres-1 psql -qU postgres -d dify_plugin -c %s", PLUGINS)
-    host.check_output("sh -ec %s", CREDENTIAL)
+    host.check_output(PSQL.format("dify_plugin"), PLUGINS)
+    host.check_output(PSQL.format("dify"), host.check_output("docker exec dify-api-1 python3 -c %s", ENCRYPT))
+    host.check_output(PSQL.format("dify"), ROLE)
     host.check_output("python3 -c %s", FILES)
     FILE.write_text(json.dumps(truth(host)), encoding="utf-8")

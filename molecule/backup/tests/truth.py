@@ -9,6 +9,8 @@ import os
 import typing as t
 from pathlib import Path
 
+from conftest import Server
+
 TREES = "volumes/app volumes/plugin_daemon volumes/weaviate envs"
 SECRETS = "SECRET_KEY DB_PASSWORD REDIS_PASSWORD PLUGIN_DAEMON_KEY WEAVIATE_API_KEY DIFY_AGENT_SERVER_SECRET_KEY"
 
@@ -28,7 +30,23 @@ for name in {SECRETS}; do grep "^$name=" .env; done | sha256sum
 sha256sum /root/.dify/owner_password
 """
 
-FILE = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", ".")) / "truth.txt"
+FOLDER = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
+FILE = FOLDER / "truth.txt"
+# What was written while the backup ran: a line of JSON for each answer, with the time before it was asked for.
+WRITTEN = FOLDER / "written.txt"
+# Ends the writing.
+ENOUGH = FOLDER / "enough"
+
+
+def upload(server: Server, session: dict[str, str], name: str, content: bytes) -> str:
+    """The new file's ID."""
+    boundary = "boundary-of-a-form"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+    body = head.encode() + b"Content-Type: text/plain\r\n\r\n" + content + f"\r\n--{boundary}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    answer = server.request("POST", "/console/api/files/upload", body, {**session, **kind})
+    assert answer.status == 201, answer.body
+    return str(answer.json()["id"])
 
 
 def truth(host: t.Any) -> dict[str, list[str]]:

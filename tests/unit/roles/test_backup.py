@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROLE / "files"))
 from dify_backup import basics, cli, sets  # noqa: E402
 from dify_backup.backup import Backup  # noqa: E402
 from dify_backup.config import Config  # noqa: E402
+from dify_backup.mysql import Tally  # noqa: E402
 from dify_backup.project import plan  # noqa: E402
 from dify_backup.restic import Restic, vanished  # noqa: E402
 from dify_backup.state import metrics  # noqa: E402
@@ -120,17 +121,81 @@ def test_what_an_operator_mounts_read_only_from_outside_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"DB_TYPE": "mysql"}, "is a mysql"),
-        ({"DB_HOST": "db.example.com"}, "is at db.example.com"),
+        ({"DB_TYPE": "oceanbase"}, r"DB_TYPE oceanbase, DB_HOST db\) cannot be backed up"),
+        ({"DB_TYPE": "mysql", "DB_HOST": "oceanbase"}, r"DB_TYPE mysql, DB_HOST oceanbase\) cannot"),
         ({"DB_DATABASE": ""}, "DB_DATABASE"),
     ],
 )
 def test_a_database_that_cannot_be_saved_is_refused(change: dict[str, str], said: str) -> None:
     config = project()
+    config["services"]["oceanbase"] = service("oceanbase/oceanbase-ce:4")
     for name in ("api", "plugin_daemon"):
         config["services"][name]["environment"].update(change)
     with pytest.raises(basics.Problem, match=said):
         made(config)
+
+
+def test_a_database_elsewhere_is_known_by_its_address() -> None:
+    config = project()
+    config["services"]["plugin_daemon"]["environment"].update(DB_TYPE="mysql", DB_HOST="db.example.com")
+    plan = made(config)
+    assert [(one.kind, one.service, one.address) for one in plan.databases] == [
+        ("postgresql", "db", "db"),
+        ("mysql", "", "db.example.com:3306"),
+    ]
+
+
+def test_two_databases_of_one_name_are_refused() -> None:
+    config = project()
+    config["services"]["plugin_daemon"]["environment"].update(DB_DATABASE="main", DB_HOST="db.example.com")
+    with pytest.raises(basics.Problem, match=r"main at db and another one at db\.example\.com:5432"):
+        made(config)
+
+
+# Dumps of MySQL
+
+DUMP = r"""-- MySQL dump
+/*!50001 CREATE VIEW `seen` AS SELECT
+ 1 AS `id`*/;
+CREATE TABLE `none` (
+  `id` int
+);
+CREATE TABLE `od``d 资料` (
+  `id` int
+);
+set autocommit=0;
+INSERT INTO `od``d 资料` VALUES (1,'\nINSERT INTO `none` VALUES (1);\n');
+INSERT INTO `od``d 资料` (`id`) VALUES (2,'LONG');
+commit;
+DELIMITER ;;
+/*!50003 CREATE TRIGGER t AFTER INSERT ON none FOR EACH ROW BEGIN
+INSERT INTO `none` VALUES (1);
+END */;;
+DELIMITER ;
+INSERT INTO `last` VALUES (1);
+
+-- Dump completed on 2026-11-22 19:00:00
+""".replace("LONG", "x" * 5000).encode()
+
+
+@given(st.lists(st.integers(1, 200), min_size=1))
+def test_rows_are_counted_however_a_dump_arrives(sizes: list[int]) -> None:
+    tally = Tally()
+    position = number = 0
+    while position < len(DUMP):
+        size = sizes[number % len(sizes)]
+        tally(DUMP[position : position + size])
+        position, number = position + size, number + 1
+    tally(b"")
+    assert tally.rows == {"none": 0, "od`d 资料": 2, "last": 1}
+
+
+@pytest.mark.parametrize("length", [0, 10, len(DUMP) // 2, DUMP.index(b"\n-- Dump completed")])
+def test_a_dump_of_mysql_that_is_cut_short_is_refused(tmp_path: Path, length: int) -> None:
+    (tmp_path / "dump").write_bytes(DUMP[:length])
+    with pytest.raises(basics.Problem, match="cut short"):
+        basics.pump(["cat", str(tmp_path / "dump")], sink(f"cat >/dev/null; touch {tmp_path}/ended"), tap=Tally())
+    assert not (tmp_path / "ended").exists()
 
 
 # Sets

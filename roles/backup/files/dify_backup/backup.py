@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -18,9 +19,9 @@ import typing as t
 import uuid
 from pathlib import Path
 
+from dify_backup import databases
 from dify_backup.basics import Json, Problem, read_environment, run, utc
 from dify_backup.config import Config
-from dify_backup.postgresql import Session
 from dify_backup.project import roots
 from dify_backup.restic import Restic
 from dify_backup.server import Server, resume
@@ -35,7 +36,7 @@ class Backup:
     def __init__(self, config: Config, mode: str) -> None:
         self.config = config
         self.mode = mode
-        self.server = Server(config)
+        self.server = Server(config.project_path, config.database_image)
         self.restic = Restic(config)
         self.started = time.time()
         self.identity = "{}-{}".format(utc(self.started).strftime("%Y%m%dT%H%M%SZ"), uuid.uuid4().hex[:6])
@@ -49,13 +50,13 @@ class Backup:
         self.tracked = self.server.tracked()
         release = self.server.release()
         if self.mode == "cold":
-            databases = {database.service for database in self.plan.databases}
-            with self.halted(stop=[name for name in self.plan.images if name not in databases]):
-                self.dump()
+            servers = {database.service for database in self.plan.databases}
+            with self.halted(stop=[name for name in self.plan.images if name not in servers]):
+                self.databases()
                 self.files()
                 self.store_files()
         else:
-            self.dump()
+            self.databases()
             self.files()
             self.store_online()
         self.edge()
@@ -65,34 +66,8 @@ class Backup:
     def tags(self, part: str) -> list[str]:
         return ["set=" + self.identity, "part=" + part]
 
-    def dump(self) -> None:
-        for service in sorted({database.service for database in self.plan.databases}):
-            databases = [database for database in self.plan.databases if database.service == service]
-            container = self.server.container(self.plan.project, service)
-            session = Session(container, databases[0])
-            part = "roles-" + service
-            saved = self.restic.store(
-                session.tool("pg_dumpall", "--roles-only"), "roles.sql", self.tags(part), env=session.environment
-            )
-            self.parts[part] = {"snapshot": saved["snapshot_id"], **_dumped(saved)}
-            for database in databases:
-                self.dump_one(Session(container, database))
-
-    def dump_one(self, session: Session) -> None:
-        database = session.database
-        with session.snapshot() as (name, rows):
-            # Not compressed: restic does that, and finds again what did not change.
-            command = session.tool(
-                "pg_dump", "--format=custom", "--compress=0", "--snapshot=" + name, "--dbname=" + database.name
-            )
-            saved = self.restic.store(command, "database.dump", self.tags(database.part), env=session.environment)
-        self.parts[database.part] = {
-            "snapshot": saved["snapshot_id"],
-            "database": database.name,
-            "service": database.service,
-            "rows": rows,
-            **_dumped(saved),
-        }
+    def databases(self) -> None:
+        self.parts.update(databases.dump(self.server, self.plan, self.restic, self.tags))
 
     def files(self) -> None:
         paths = roots([*self.plan.files, *(path for path in self.config.paths if Path(path).exists())])
@@ -131,10 +106,15 @@ class Backup:
 
     def describe(self) -> None:
         """Says of the parts what is in them; from the repository, so that nothing waits for it."""
-        for part in self.parts.values():
-            if "paths" in part:
-                lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
-                part.update(summary(listed(lines, part["paths"], self.tracked)))
+
+        def one(part: Json) -> Json:
+            lines = self.restic.run("ls", "--json", part["snapshot"]).splitlines()
+            return summary(listed(lines, part["paths"], self.tracked))
+
+        parts = [part for part in self.parts.values() if "paths" in part]
+        with concurrent.futures.ThreadPoolExecutor() as threads:  # most of it is restic's start
+            for part, found in zip(parts, threads.map(one, parts)):
+                part.update(found)
 
     @contextlib.contextmanager
     def halted(self, stop: t.Sequence[str], pause: t.Sequence[str] = ()) -> t.Iterator[None]:
@@ -153,7 +133,10 @@ class Backup:
             with self.limited(self.config.halt_timeout if self.mode == "online" else 0):
                 if halt["unpause"]:
                     run(["docker", "pause", *halt["unpause"]])
-                if halt["start"]:
+                if pause:  # and everybody waits, while Compose would take a second to read the project
+                    for name in reversed(halt["start"]):
+                        run(["docker", "stop", name])
+                elif halt["start"]:
                     self.server.compose("stop", *stop)
                 yield
         finally:
@@ -200,13 +183,16 @@ class Backup:
             "release": release,
             "project": self.plan.project,
             "project_path": self.server.path,
-            "url": self.plan.url,
+            "url": self.plan.environment.get("CONSOLE_WEB_URL", ""),
+            "elsewhere": self.plan.elsewhere,
             "keys": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
             "images": self.server.images(self.plan),
             "volumes": {
                 name: {"path": self.server.mountpoint(name), "labels": self.server.labels(name)}
                 for name in [*self.plan.volumes, *self.config.edge_volumes]
             },
+            "fresh": self.plan.fresh,
+            "tracked": sorted(self.tracked),
             "owners": owners,
             "parts": self.parts,
         }
@@ -218,7 +204,3 @@ class Backup:
             file.seek(0)
             self.restic.store(["cat"], "manifest.json", tags, stdin=file)
         return manifest
-
-
-def _dumped(saved: Json) -> Json:
-    return {"bytes": saved["bytes"], "sha256": saved["sha256"], "added": saved.get("data_added", 0)}

@@ -22,6 +22,10 @@ Json = t.Dict[str, t.Any]
 CHUNK = 1 << 20
 
 
+# Looks at what is moved.
+Tap = t.Callable[[bytes], None]
+
+
 class Problem(Exception):
     """What went wrong, as a sentence for the operator."""
 
@@ -61,11 +65,11 @@ def said(line: str) -> str:
     return str(message)
 
 
-def pump(source: t.Sequence[str], sink: subprocess.Popen[bytes], **options: t.Any) -> Json:
+def pump(source: t.Sequence[str], sink: subprocess.Popen[bytes], tap: Tap | None = None, **options: t.Any) -> Json:
     """Moves what a command prints into another one: how much it was, and its digest.
 
     The other one sees an end only after the command ended well; otherwise it is killed before, so that half of a dump
-    never becomes a snapshot.
+    never becomes a snapshot. ``tap`` is handed every chunk and nothing (empty) at the end, which it may refuse.
     """
     assert sink.stdin
     digest, size, broken = hashlib.sha256(), 0, False
@@ -80,6 +84,8 @@ def pump(source: t.Sequence[str], sink: subprocess.Popen[bytes], **options: t.An
                     break
                 digest.update(chunk)
                 size += len(chunk)
+                if tap:
+                    tap(chunk)
                 sink.stdin.write(chunk)
             sink.stdin.flush()
         except BrokenPipeError:
@@ -97,6 +103,13 @@ def pump(source: t.Sequence[str], sink: subprocess.Popen[bytes], **options: t.An
         sink.kill()
         sink.communicate()
         raise Problem(complaint(source, code, words))
+    if tap and not broken:
+        try:
+            tap(b"")
+        except Problem:
+            sink.kill()
+            sink.communicate()
+            raise
     with contextlib.suppress(BrokenPipeError):
         sink.stdin.close()
     sink.stdin = None  # communicate() would close it once more

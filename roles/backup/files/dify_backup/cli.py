@@ -19,12 +19,14 @@ import typing as t
 import dify_backup
 from dify_backup.backup import Backup
 from dify_backup.basics import Json, Locked, Problem, run
-from dify_backup.config import CONFIG, Config
+from dify_backup.config import CONFIGS, Config
+from dify_backup.drill import Drill
 from dify_backup.restic import Restic
 from dify_backup.restore import Restore
-from dify_backup.server import resume
+from dify_backup.server import Server, resume
 from dify_backup.sets import TAG, outdated, sets
 from dify_backup.state import keep, publish, read_state
+from dify_backup.verify import Verification
 
 LOCK = "/run/selfhost-dify-backup.lock"
 
@@ -115,6 +117,16 @@ def restore(config: Config, options: argparse.Namespace) -> Json:
     return Restore(config, options).run()
 
 
+def verify(config: Config, options: argparse.Namespace) -> Json:
+    """Asks the server that runs on this host what a restored one is asked."""
+    server = Server(config.project_path, config.database_image)
+    return Verification(server, server.plan(), config.owner_password_file, config.start_timeout).run()
+
+
+def drill(config: Config, options: argparse.Namespace) -> Json:
+    return Drill(config, options).run()
+
+
 def wake(config: Config, options: argparse.Namespace) -> Json:
     """Resumes unless a run is under way, which does so itself."""
     try:
@@ -133,21 +145,23 @@ COMMANDS: dict[str, t.Callable[[Config, argparse.Namespace], Json]] = {
     "status": status,
     "show": show,
     "restore": restore,
+    "verify": verify,
+    "drill": drill,
     "resume": wake,
     "alert": alert,
 }
 
 
 # One at a time, since they would stand in each other's way.
-EXCLUSIVE = ("backup", "forget", "check", "restore", "init")
+EXCLUSIVE = ("backup", "forget", "check", "restore", "drill", "init")
 
 
 # Whose results monitoring is told.
-REPORTED = ("backup", "forget", "check")
+REPORTED = ("backup", "forget", "check", "drill")
 
 
 # What the units run.
-UNITS = {"backup": ("backup", "forget"), "check": ("check",)}
+UNITS = {"backup": ("backup", "forget"), "check": ("check",), "drill": ("drill",)}
 
 
 @contextlib.contextmanager
@@ -168,7 +182,7 @@ def locked(timeout: int) -> t.Iterator[None]:
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="dify-backup", description=dify_backup.__doc__.splitlines()[0])
-    main.add_argument("--config", default=CONFIG)
+    main.add_argument("--config", default=next(filter(os.path.exists, CONFIGS), CONFIGS[0]))
     commands = main.add_subparsers(dest="command", required=True)
     commands.add_parser("init", help="make the repository, where there is none")
     command = commands.add_parser("backup", help="make a set")
@@ -182,6 +196,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--set", default="latest")
     command.add_argument("--edge", action="store_true", help="also what belongs to the TLS edge")
     command.add_argument("--other-release", action="store_true", help="whatever release is checked out")
+    command.add_argument("--replace", action="store_true", help="stop what is there and move it aside")
+    commands.add_parser("verify", help="ask the server that runs here whether owner, files and credentials are there")
+    command = commands.add_parser("drill", help="restore a set in isolation, verify it, and remove it again")
+    command.add_argument("--set", default="latest")
     commands.add_parser("resume", help="start what a killed backup left halted")
     command = commands.add_parser("alert", help="tell of a failed run")
     command.add_argument("unit", choices=UNITS)

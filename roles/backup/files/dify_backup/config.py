@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dify_backup.basics import Problem
 
-CONFIG = "/etc/selfhost-dify-backup/config.json"
+# Of a server that is backed up, and of one that only reads the backups of another one.
+CONFIGS = ("/etc/selfhost-dify-backup/config.json", "/etc/selfhost-dify-backup/restore.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Config:
     restic: str
     restic_options: list[str]
     project_path: str
+    database_image: str
     mode: str
     paths: list[str]
     edge_paths: list[str]
@@ -37,6 +39,9 @@ class Config:
     alert_command: list[str]
     lock_timeout: int
     halt_timeout: int
+    owner_password_file: str
+    start_timeout: int
+    drill_path: str
     state_path: str
     cache_path: str
     version: str

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A PostgreSQL server in its container."""
+"""Databases of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import subprocess
 import tempfile
 import typing as t
 
-from dify_backup.basics import Problem, complaint, run
+from dify_backup.basics import Json, Problem, complaint, run
+from dify_backup.dumps import Accounts, Dump
 from dify_backup.project import Database
 
 BEGIN = """SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
@@ -29,19 +30,34 @@ AND c.reltuples <= 1000000 ORDER BY 1 \\gexec
 """
 
 
-class Session:
-    """A PostgreSQL session inside its container, whose snapshot of the database pg_dump takes over.
+# Whatever is there, but for what extensions brought.
+OBJECTS = """SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e');
+"""
 
-    So what is counted here is exactly what the dump holds.
-    """
+
+class Session:
+    """A PostgreSQL database, by the tools in a container: that of its server, or one that reaches it."""
+
+    file = "database.dump"
 
     def __init__(self, container: str, database: Database) -> None:
         self.database = database
-        self.command = ["docker", "exec", "--interactive", "--env", "PGPASSWORD", container]
         self.environment = {**os.environ, "PGPASSWORD": database.password}
+        where = ["--username", database.user]
+        names = ["PGPASSWORD"]
+        if not database.service:
+            where += ["--host", database.host, "--port", database.port]
+            variables = {"PG" + name.upper(): value for name, value in database.encryption.items()}
+            self.environment.update(variables)
+            names += sorted(variables)
+        environment = [word for name in names for word in ("--env", name)]
+        self.command = ["docker", "exec", "--interactive", *environment, container]
+        self.where = where
 
     def tool(self, name: str, *arguments: str) -> list[str]:
-        return [*self.command, name, "--username", self.database.user, *arguments]
+        return [*self.command, name, *self.where, *arguments]
 
     def query(self, *statements: str, database: str = "") -> list[list[str]]:
         """The rows of all statements, in one read-only transaction."""
@@ -53,8 +69,66 @@ class Session:
         )
         return [line.split("\t") for line in text.splitlines()]
 
+    def has(self, table: str) -> bool:
+        return self.query(f"SELECT to_regclass('public.{table}') IS NOT NULL;") == [["t"]]
+
+    def quoted(self, name: str) -> str:
+        return f'"{name}"'
+
+    def hex(self, column: str) -> str:
+        """An expression for a text in hexadecimal UTF-8, which has no line's end in it."""
+        return f"encode(convert_to({column}, 'UTF8'), 'hex')"
+
+    def accounts(self) -> Accounts | None:
+        if not self.database.service:
+            return None  # they are not the project's
+        # Roles that are there already, as the one that the server was made with, only get their settings again.
+        return Accounts(
+            part="roles-" + self.database.service,
+            file="roles.sql",
+            command=self.tool("pg_dumpall", "--roles-only"),
+            loading=self.tool("psql", "-qX", "-d", "postgres"),
+        )
+
+    def create(self) -> None:
+        """Makes the database where it is missing."""
+        name = self.database.name
+        try:
+            self.query("SELECT 1;")
+        except Problem as closed:
+            try:
+                run(self.tool("createdb", name), env=self.environment)
+            except Problem as unmade:
+                address = self.database.address
+                text = f"The database {name} at {address} can neither be opened ({closed}) nor made ({unmade})."
+                raise Problem(text) from None
+
+    def empty(self) -> bool:
+        return not self.query(OBJECTS)
+
+    def clear(self) -> None:
+        """Takes away what a load that was cut short left: nothing, since it is one transaction."""
+
+    def rows(self) -> dict[str, int]:
+        """Rows by table."""
+        return {table: int(number) for table, number in self.query(COUNT)}
+
+    def loading(self, saved: Json) -> list[str]:
+        # Who owns what on a server elsewhere is not the project's.
+        own = [] if self.database.service else ["--no-owner", "--no-privileges"]
+        words = ["--exit-on-error", "--single-transaction", *own, "--dbname=" + self.database.name]
+        return self.tool("pg_restore", *words)
+
     @contextlib.contextmanager
-    def snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:
+    def dump(self) -> t.Iterator[Dump]:
+        """All of it, from the snapshot in which the rows are counted."""
+        with self._snapshot() as (name, rows):
+            # Not compressed: restic does that, and finds again what did not change.
+            arguments = ["--format=custom", "--compress=0", "--snapshot=" + name, "--dbname=" + self.database.name]
+            yield Dump(self.tool("pg_dump", *arguments), rows)
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> t.Iterator[tuple[str, dict[str, int]]]:
         """The name of the snapshot, and rows by table in it."""
         command = self.tool("psql", "-qAtXF", "\t", "-v", "ON_ERROR_STOP=1", "-d", self.database.name)
         with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(

@@ -54,6 +54,7 @@ def metrics(state: Json) -> str:
         ("duration_seconds", "How long the last good run of a command took.", "duration"),
         ("downtime_seconds", "How long the last good backup kept users waiting.", "downtime"),
         ("size_bytes", "How much the newest complete set holds.", "bytes"),
+        ("set_age_seconds", "How old the set was that the last good drill restored.", "age"),
         ("added_bytes", "How much of it was new to the repository.", "added"),
     ):
         rows = [(command, run[values]) for command, run in sorted(state.items()) if values in run]

@@ -65,13 +65,15 @@ def listed(lines: t.Iterable[str], paths: t.Sequence[str], without: t.Collection
             yield Entry(path, node["type"], unix, node.get("uid", 0), node.get("gid", 0), size)
 
 
-def walked(paths: t.Sequence[str], excluded: t.Sequence[str], without: t.Collection[str]) -> t.Iterator[Entry]:
-    """The same of what is on this host."""
+def walked(
+    paths: t.Sequence[str], excluded: t.Sequence[str], without: t.Collection[str], root: str = ""
+) -> t.Iterator[Entry]:
+    """The same of what is on this host, below ``root``."""
     pending = list(paths)
     while pending:
         path = pending.pop()
         try:
-            status = os.lstat(path)
+            status = os.lstat(root + path)
         except FileNotFoundError:
             continue
         kind = KINDS.get(stat.S_IFMT(status.st_mode))
@@ -80,4 +82,4 @@ def walked(paths: t.Sequence[str], excluded: t.Sequence[str], without: t.Collect
         size = status.st_size if kind == "file" else 0
         yield Entry(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, size)
         if kind == "dir":
-            pending += [os.path.join(path, name) for name in os.listdir(path)]
+            pending += [os.path.join(path, name) for name in os.listdir(root + path)]

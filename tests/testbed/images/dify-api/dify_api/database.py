@@ -78,6 +78,13 @@ MIGRATIONS = (
             created_by uuid NOT NULL REFERENCES accounts,
             created_at timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP
         );
+        CREATE TABLE provider_credentials (
+            id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+            tenant_id uuid NOT NULL REFERENCES tenants,
+            provider_name text NOT NULL,
+            credential_name text NOT NULL,
+            encrypted_config text NOT NULL
+        );
         """,
     ),
     Migration("1c12e4b7d302", "1.12.0", "CREATE INDEX upload_files_tenant ON upload_files (tenant_id);"),

@@ -33,3 +33,11 @@ def save(path: str, content: bytes) -> None:
         raise StorageError(DENIED.format(path=path)) from None
     except OSError as error:
         raise StorageError(f"Unexpected (persistent) at write => {error.strerror}, path: {path}") from None
+
+
+def load(path: str) -> bytes:
+    """Read below the storage root."""
+    try:
+        return (root() / path).read_bytes()
+    except OSError as error:
+        raise StorageError(f"Unexpected (persistent) at read => {error.strerror}, path: {path}") from None
