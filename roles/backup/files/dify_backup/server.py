@@ -172,8 +172,12 @@ def resume(config: Config) -> None:
         end = time.monotonic() + READY_SECONDS
         while not all(map(ready, halted["start"])) and time.monotonic() < end:
             time.sleep(0.1)
-    paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
-    names = [name for name in halted["unpause"] if name in paused]
-    if names:
-        run(["docker", "unpause", *names])
+    # Those that are no longer paused went down with the host, and are there again or have to be started.
+    paused = run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split()
+    for command, names in (
+        ("unpause", [name for name in halted["unpause"] if name in paused]),
+        ("start", [name for name in halted["unpause"] if name in there and name not in paused]),
+    ):
+        if names:
+            run(["docker", command, *names])
     path.unlink()
