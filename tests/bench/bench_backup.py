@@ -122,12 +122,21 @@ class Host:
         if done.returncode:
             raise SystemExit(f"The role backup failed:\n{done.stdout[-3000:]}{done.stderr}")
 
-    def answer(self) -> bool:
+    def freezes(self) -> bool:
+        """Whether a container that Docker pauses stands still: not where the host's control groups are not its own."""
+        api = self.shell("docker compose ps -q api").strip()
+        self.ssh("sudo", "docker", "pause", api)
+        try:
+            return not self.answer(patience=2)
+        finally:
+            self.ssh("sudo", "docker", "unpause", api)
+
+    def answer(self, patience: float = PATIENCE) -> bool:
         """Whether the API answers well through the edge."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            plain = socket.create_connection((self.address, 443), PATIENCE)
+            plain = socket.create_connection((self.address, 443), patience)
             with context.wrap_socket(plain, server_hostname=self.domain) as connection:
                 head = f"GET /console/api/ping HTTP/1.1\r\nHost: {self.domain}\r\nConnection: close\r\n\r\n"
                 connection.sendall(head.encode())
@@ -194,7 +203,9 @@ class Client:
 def backup(host: Host) -> Figures:
     with Client(host) as client:
         figures, said = host.measure("dify-backup backup", "used")
-    return figures._replace(outside=client.waited(), own=json.loads(said)["downtime"])
+    figures = figures._replace(outside=client.waited(), own=json.loads(said)["downtime"])
+    print(figures, file=sys.stderr)
+    return figures
 
 
 def middle(figures: list[Figures]) -> Figures:
@@ -232,7 +243,7 @@ def table(found: dict[str, Figures]) -> list[list[str]]:
 def goals(found: dict[str, Figures]) -> t.Iterator[tuple[str, float, float]]:
     """Each goal with what was measured and what is wanted at most."""
     for what in ("first backup", "incremental backup"):
-        yield f"downtime of the {what}, s", found[what].outside, 5
+        yield f"downtime of the {what}, s", max(found[what].outside, found[what].own), 5
     yield "incremental / first", found["incremental backup"].seconds / found["first backup"].seconds, 0.1
     yield "restore / tar -x and pg_restore", found["restore"].seconds / found["tar -x, pg_restore"].seconds, 1.3
 
@@ -254,6 +265,8 @@ def main() -> None:
     host.do("clear")
     host.prepare()
     host.do("fill", size)
+    host.wait()
+    freezes = host.freezes()
     found = measure(host, size, options.days)
     repository = int(host.ssh("sudo", "du", "-sb", f"{PLACE}/repository").split()[0])
     restic = host.ssh("restic", "version").split()[1]
@@ -272,6 +285,8 @@ def main() -> None:
     print(f"\n{options.size} of data, middle of {options.days} days, repository {repository / 1e9:.2f} GB in the end, "
           f"restic {restic}, {os.cpu_count()} cores, load before it {load:.1f}: "
           "above 0.3 or so, run it again on an idle machine.")  # fmt: skip
+    if not freezes:
+        print("Here Docker freezes nothing when it pauses a container, so the client saw less than users would.")
 
 
 if __name__ == "__main__":

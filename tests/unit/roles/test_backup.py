@@ -25,12 +25,13 @@ PROJECT = Path(__file__).resolve().parents[3]
 ROLE = PROJECT / "roles/backup"
 sys.path.insert(0, str(ROLE / "files"))
 
-from dify_backup import basics, cli, sets  # noqa: E402
+from dify_backup import basics, cli, databases, sets  # noqa: E402
 from dify_backup.backup import Backup  # noqa: E402
 from dify_backup.config import Config  # noqa: E402
 from dify_backup.mysql import Tally  # noqa: E402
 from dify_backup.project import plan  # noqa: E402
 from dify_backup.restic import Restic, vanished  # noqa: E402
+from dify_backup.restore import place  # noqa: E402
 from dify_backup.state import metrics  # noqa: E402
 from dify_backup.tree import listed, summary, walked  # noqa: E402
 
@@ -407,6 +408,38 @@ def test_an_exclusion_is_a_path_and_no_pattern(config: t.Any, tmp_path: Path) ->
     lines = restic.run("ls", "--json", saved["snapshot_id"]).splitlines()
     names = {Path(entry.path).name for entry in listed(lines, [str(tmp_path / "tree")], set())}
     assert names == {"tree", "a", "b"}
+
+
+def test_a_damaged_repository_is_found_and_nothing_is_restored_from_it_unsaid(config: t.Any, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(os.urandom(200_000))
+    cli.init(config, NO_OPTIONS)
+    restic = Restic(config)
+    saved = restic.backup([str(tree)], [], [])
+    found = summary(walked([str(tree)], [], set()))
+    part = {"snapshot": saved["snapshot_id"], "paths": [str(tree)], "excluded": [], **found}
+    place(restic, "files", part, without=[], root=str(tmp_path / "first"))
+    pack = max(Path(config.repository, "data").glob("*/*"), key=lambda path: path.stat().st_size)
+    pack.chmod(0o600)
+    content = pack.read_bytes()
+    pack.write_bytes(content[:5000] + b"damage" + content[5006:])
+    with pytest.raises(basics.Problem, match="repository contains errors"):
+        cli.check(config, NO_OPTIONS)
+    with pytest.raises(basics.Problem, match=r"The part files could not be restored.*restore an older set"):
+        place(restic, "files", part, without=[], root=str(tmp_path / "second"))
+
+
+def test_a_dump_that_is_not_the_one_that_was_saved_is_refused(config: t.Any, tmp_path: Path) -> None:
+    cli.init(config, NO_OPTIONS)
+    restic = Restic(config)
+    whole = restic.store(["seq", "1", "300000"], "database.dump", [])
+    half = restic.store(["seq", "1", "150000"], "database.dump", [])
+    session = t.cast("databases.Session", argparse.Namespace(environment=dict(os.environ)))
+    saved = {"snapshot": whole["snapshot_id"], "sha256": whole["sha256"]}
+    databases._load(restic, saved, "database.dump", ["cat"], session)
+    with pytest.raises(basics.Problem, match="is not what was saved"):
+        databases._load(restic, {**saved, "snapshot": half["snapshot_id"]}, "database.dump", ["cat"], session)
 
 
 def test_a_wrong_password_is_named_and_the_repository_stays(config: t.Any) -> None:

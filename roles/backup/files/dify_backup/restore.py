@@ -39,7 +39,13 @@ def place(
     words = ["--exclude=" + pattern(path) for path in kept]
     if restic.knows(0, 15):
         words.append("--sparse")
-    restic.run("restore", saved["snapshot"], "--target", root or "/", "--verify", *words)
+    try:
+        restic.run("restore", saved["snapshot"], "--target", root or "/", "--verify", *words)
+    except Problem as problem:
+        raise Problem(
+            f"The part {part} could not be restored: {problem}. If the repository is damaged, restore an older set "
+            "(dify-backup status names them) or repair it as docs/backup.md says."
+        ) from None
     found = summary(walked(saved["paths"], saved["excluded"], without, root))
     wrong = [f"{key} is {found[key]}, not {saved[key]}" for key in found if found[key] != saved[key]]
     if wrong and compared:

@@ -124,7 +124,8 @@ class Server:
     def check_out(self) -> None:
         """Puts the release's own files into the project's directory, where that was moved aside."""
         checkout, name = os.path.split(self.path)
-        run(["git", "-c", "safe.directory=*", "-C", checkout, "checkout", "--quiet", "HEAD", "--", name])
+        command = ["git", "-c", "safe.directory=*", "-C", checkout, "checkout", "--quiet", "HEAD", "--", name]
+        run(command, preexec_fn=lambda: os.umask(0o022))  # containers read them as other users
 
     def release(self) -> Json:
         command = ["git", "-c", "safe.directory=*", "-C", self.path]
@@ -144,10 +145,8 @@ class Server:
 
 
 def ready(container: str) -> bool:
-    """Whether a container is healthy or, where its image does not say what that is, accepts connections."""
+    """Whether a container accepts connections on a port that its image names. Health checks are asked too rarely."""
     found = json.loads(run(["docker", "inspect", container]))[0]
-    if "Health" in found["State"]:
-        return bool(found["State"]["Health"]["Status"] == "healthy")
     ports = [int(port.split("/")[0]) for port in found["Config"].get("ExposedPorts") or {} if port.endswith("/tcp")]
     addresses = [network["IPAddress"] for network in found["NetworkSettings"]["Networks"].values()]
     for address in filter(None, addresses):
@@ -173,8 +172,12 @@ def resume(config: Config) -> None:
         end = time.monotonic() + READY_SECONDS
         while not all(map(ready, halted["start"])) and time.monotonic() < end:
             time.sleep(0.1)
-    paused = set(run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split())
-    names = [name for name in halted["unpause"] if name in paused]
-    if names:
-        run(["docker", "unpause", *names])
+    # Those that are no longer paused went down with the host, and are there again or have to be started.
+    paused = run(["docker", "ps", "--filter", "status=paused", "--format", "{{.Names}}"]).split()
+    for command, names in (
+        ("unpause", [name for name in halted["unpause"] if name in paused]),
+        ("start", [name for name in halted["unpause"] if name in there and name not in paused]),
+    ):
+        if names:
+            run(["docker", command, *names])
     path.unlink()

@@ -1,10 +1,12 @@
 # Copyright (c) 2026, selfhost.dify contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The console's routes: liveness, first-run setup, sign-in, profile, uploads."""
+"""The console's routes: liveness, first-run setup, sign-in, profile, uploads and what was uploaded."""
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import mimetypes
 import os
@@ -176,6 +178,25 @@ def add_routes(app: ApiApp) -> None:
         answer = {"id": file_id, "name": part.filename, "size": len(part.content), "extension": extension}
         created = {"mime_type": mime_type, "created_by": str(account["id"]), "created_at": int(time.time())}
         return app.reply(request, answer | created, 201)
+
+    @app.route("GET", "/files/<file>/file-preview")
+    def preview(request: Request, file: str) -> Response:
+        """An uploaded file, for who holds a signature of the server's own."""
+        stamp, nonce = request.query.get("timestamp", ""), request.query.get("nonce", "")
+        text = f"file-preview|{file}|{stamp}|{nonce}"
+        digest = hmac.digest(accounts.secret_key(), text.encode(), "sha256")
+        sign = base64.urlsafe_b64encode(digest).decode()
+        fresh = stamp.isdecimal() and time.time() - int(stamp) <= int(os.environ.get("FILES_ACCESS_TIMEOUT") or 300)
+        if not fresh or not hmac.compare_digest(sign, request.query.get("sign", "")):
+            raise HttpError(403, "forbidden", "Invalid signature")
+        with connect() as connection:
+            row = connection.execute("SELECT key, mime_type FROM upload_files WHERE id::text = %s", [file]).fetchone()
+        if row is None:
+            raise HttpError(404, "not_found", "File not found")
+        try:
+            return Response(200, storage.load(row[0]), [("Content-Type", row[1])])
+        except storage.StorageError as error:
+            raise HttpError(500, "unknown", str(error)) from None
 
 
 def is_initialised(request: Request) -> bool:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
 import os
 import time
@@ -14,9 +12,8 @@ from collections.abc import Iterator
 
 from standin import HttpError, Request, Response
 
-from dify_api import accounts, storage, websocket
+from dify_api import websocket
 from dify_api.addresses import base_url
-from dify_api.database import connect
 from dify_api.web import ApiApp
 
 
@@ -38,25 +35,6 @@ def add_routes(app: ApiApp) -> None:
         count, interval = int(request.query.get("count", "10")), float(request.query.get("interval", "0.5"))
         headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache")]
         return Response(200, events(count, interval), headers)
-
-    @app.route("GET", "/files/<file>/file-preview")
-    def preview(request: Request, file: str) -> Response:
-        """An uploaded file, for who holds a signature of the server's own."""
-        stamp, nonce = request.query.get("timestamp", ""), request.query.get("nonce", "")
-        text = f"file-preview|{file}|{stamp}|{nonce}"
-        digest = hmac.digest(accounts.secret_key(), text.encode(), "sha256")
-        sign = base64.urlsafe_b64encode(digest).decode()
-        fresh = stamp.isdecimal() and time.time() - int(stamp) <= int(os.environ.get("FILES_ACCESS_TIMEOUT") or 300)
-        if not fresh or not hmac.compare_digest(sign, request.query.get("sign", "")):
-            raise HttpError(403, "forbidden", "Invalid signature")
-        with connect() as connection:
-            row = connection.execute("SELECT key, mime_type FROM upload_files WHERE id::text = %s", [file]).fetchone()
-        if row is None:
-            raise HttpError(404, "not_found", "File not found")
-        try:
-            return Response(200, storage.load(row[0]), [("Content-Type", row[1])])
-        except storage.StorageError as error:
-            raise HttpError(500, "unknown", str(error)) from None
 
     @app.route("POST", "/v1/chat-messages")
     def chat(request: Request) -> Response:
