@@ -424,7 +424,7 @@ def test_a_damaged_repository_is_found_and_nothing_is_restored_from_it_unsaid(co
     pack.chmod(0o600)
     content = pack.read_bytes()
     pack.write_bytes(content[:5000] + b"damage" + content[5006:])
-    with pytest.raises(basics.Problem, match="repository contains errors"):
+    with pytest.raises(basics.Problem, match="The repository is damaged"):
         cli.check(config, NO_OPTIONS)
     with pytest.raises(basics.Problem, match=r"The part files could not be restored.*restore an older set"):
         place(restic, "files", part, without=[], root=str(tmp_path / "second"))
