@@ -559,7 +559,7 @@ def judge_backup(backup: t.Mapping[str, t.Any]) -> list[Finding]:
     found = []
     again = "systemctl start selfhost-dify-backup"
     for command, message in sorted(backup["failed"].items()):
-        unit = "selfhost-dify-backup" + ("-check" if command == "check" else "")
+        unit = "selfhost-dify-backup" + ("-" + command if command in ("check", "drill") else "")
         seen = "The last {0} failed: {1}.".format(command, message.rstrip("."))
         remedy = "journalctl --unit {0} --lines 50; then: systemctl start {0}".format(unit)
         found.append(Finding("backup_failed", seen, remedy))

@@ -33,7 +33,7 @@ print("INSERT INTO provider_credentials (tenant_id, provider_name, credential_na
 ROLE = "CREATE ROLE reporting LOGIN PASSWORD 'Rep0rting'; GRANT SELECT ON accounts TO reporting"
 PSQL = "docker exec dify-db_postgres-1 psql -qU postgres -d {} -c %s"
 FILES = f"""
-import os
+import os, struct
 root = "/opt/dify/docker/volumes/plugin_daemon/cwd/many"
 for number in range({SMALL_FILES}):
     directory = f"{{root}}/{{number % 500:03}}"
@@ -47,6 +47,11 @@ os.chown(f"{{root}}/hard", 1234, 5678)
 os.symlink("000/файл 0.py", f"{{root}}/soft")
 with open(f"{{root}}/sparse", "wb") as file:
     file.truncate(50 << 20)
+# An access control list, as the kernel keeps it: user 1234 may read.
+entries = [(1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 4, -1)]
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+open(f"{{root}}/acl", "w").close()
+os.setxattr(f"{{root}}/acl", "system.posix_acl_access", acl)
 os.makedirs("/opt/dify/docker/envs/mine")
 with open("/opt/dify/docker/envs/mine/own.env", "w") as file:
     file.write("OWN=1")

@@ -25,6 +25,10 @@ echo "== entries"
 find {TREES} -printf '%y %m %U:%G %n %P %l\\n' | sort
 echo "== contents"
 find {TREES} -type f -print0 | sort -z | xargs -0 sha256sum
+python3 -c '
+import os
+path = "volumes/plugin_daemon/cwd/many/acl"
+print("acl", os.getxattr(path, "system.posix_acl_access").hex())'
 echo "== secrets"
 for name in {SECRETS}; do grep "^$name=" .env; done | sha256sum
 sha256sum /root/.dify/owner_password
