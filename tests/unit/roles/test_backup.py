@@ -259,7 +259,10 @@ def test_sets_that_were_copied_to_another_repository_are_complete_there() -> Non
 
 def test_what_restic_repaired_is_no_longer_what_was_saved() -> None:
     full = snapshots(1, PARTS)
-    full[1] |= {"id": "new", "original": full[1]["id"], "tags": [*full[1]["tags"], "repaired"]}
+    full[-1]["tags"].append("tree=files:whole")
+    full[1]["tree"] = "whole"
+    assert sets.sets(full)[0].complete
+    full[1] |= {"id": "new", "original": full[1]["id"], "tree": "less"}
     (found,) = sets.sets(full)
     assert found.missing == ["files"]
     assert "new" in found.snapshots
