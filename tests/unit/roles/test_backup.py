@@ -259,7 +259,10 @@ def test_sets_that_were_copied_to_another_repository_are_complete_there() -> Non
 
 def test_what_restic_repaired_is_no_longer_what_was_saved() -> None:
     full = snapshots(1, PARTS)
-    full[1] |= {"id": "new", "original": full[1]["id"], "tags": [*full[1]["tags"], "repaired"]}
+    full[-1]["tags"].append("tree=files:whole")
+    full[1]["tree"] = "whole"
+    assert sets.sets(full)[0].complete
+    full[1] |= {"id": "new", "original": full[1]["id"], "tree": "less"}
     (found,) = sets.sets(full)
     assert found.missing == ["files"]
     assert "new" in found.snapshots
@@ -424,7 +427,7 @@ def test_a_damaged_repository_is_found_and_nothing_is_restored_from_it_unsaid(co
     pack.chmod(0o600)
     content = pack.read_bytes()
     pack.write_bytes(content[:5000] + b"damage" + content[5006:])
-    with pytest.raises(basics.Problem, match="repository contains errors"):
+    with pytest.raises(basics.Problem, match="The repository is damaged"):
         cli.check(config, NO_OPTIONS)
     with pytest.raises(basics.Problem, match=r"The part files could not be restored.*restore an older set"):
         place(restic, "files", part, without=[], root=str(tmp_path / "second"))

@@ -198,7 +198,10 @@ class Backup:
         }
         text = json.dumps(manifest, indent=2, sort_keys=True)
         tags = self.tags("manifest")
-        tags += ["of={}:{}".format(part, saved["snapshot"]) for part, saved in sorted(self.parts.items())]
+        trees = {snapshot["id"]: snapshot["tree"] for snapshot in self.restic.snapshots()}
+        for part, saved in sorted(self.parts.items()):
+            tags.append("of={}:{}".format(part, saved["snapshot"]))
+            tags += [f"tree={part}:{tree}" for known, tree in trees.items() if known.startswith(saved["snapshot"])]
         with tempfile.TemporaryFile() as file:
             file.write(text.encode())
             file.seek(0)

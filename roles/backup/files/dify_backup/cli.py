@@ -78,7 +78,14 @@ def forget(config: Config, options: argparse.Namespace) -> Json:
 def check(config: Config, options: argparse.Namespace) -> Json:
     restic = Restic(config)
     restic.run("unlock")
-    restic.run("check", "--read-data-subset", config.check_subset)
+    try:
+        restic.run("check", "--read-data-subset", config.check_subset)
+    except Problem as problem:
+        if "repository contains errors" not in str(problem):
+            raise
+        raise Problem(
+            "The repository is damaged; docs/backup.md says how to find out what, and to repair it."
+        ) from None
     return {}
 
 

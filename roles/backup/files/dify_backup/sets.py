@@ -42,7 +42,7 @@ def sets(snapshots: t.Iterable[Json]) -> list[Set]:
     """The sets among snapshots as restic lists them, oldest first.
 
     A snapshot that was copied from another repository counts as the one it was made from. One that restic repaired
-    lacks what was damaged, and counts as missing.
+    lacks what was damaged and holds another tree than was saved, and counts as missing.
     """
     grouped: dict[str, list[Json]] = {}
     for snapshot in snapshots:
@@ -55,19 +55,22 @@ def sets(snapshots: t.Iterable[Json]) -> list[Set]:
 
 def _set(identity: str, members: list[Json]) -> Set:
     members = sorted(members, key=lambda member: str(member["time"]))
-    sound = [member for member in members if "repaired" not in member["tags"]]
-    manifests = [member for member in sound if _tagged(member["tags"], "part") == "manifest"]
+    manifests = [member for member in members if _tagged(member["tags"], "part") == "manifest"]
     if not manifests:
         return Set(
             identity, members[-1]["time"], "", {}, ["manifest"], [t.cast("str", member["id"]) for member in members]
         )
     manifest = manifests[-1]
-    named = dict(tag[3:].split(":", 1) for tag in manifest["tags"] if tag.startswith("of="))
+    named, trees = (
+        dict(tag[len(name) :].split(":", 1) for tag in manifest["tags"] if tag.startswith(name))
+        for name in ("of=", "tree=")
+    )
     parts = {
         part: member["id"]
         for part, snapshot in named.items()  # up to restic 0.16 the first digits of it
-        for member in sound
+        for member in members
         if any(known.startswith(snapshot) for known in (member["id"], member.get("original") or ""))
+        if member.get("tree") == trees.get(part, member.get("tree"))
     }
     strays = [member["id"] for member in members if member is not manifest and member["id"] not in parts.values()]
     missing = sorted(set(named) - set(parts)) if named else ["every part"]
