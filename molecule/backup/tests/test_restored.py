@@ -83,13 +83,6 @@ def test_every_row_has_its_file(host: t.Any) -> None:
     assert host.check_output("sh -ec %s", MISSING) == ""
 
 
-def test_what_was_there_before_a_restore_over_it_is_kept(host: t.Any) -> None:
-    aside = host.check_output("ls -d /opt/dify/docker.replaced-*")
-    assert host.file(f"{aside}/volumes/app/storage/of-the-broken-server").content_string == "kept\n"
-    assert host.file(f"{aside}/.env").content_string == "LOST=1\n"
-    assert not host.file("/opt/dify/docker/volumes/app/storage/of-the-broken-server").exists
-
-
 def test_secrets_and_the_owners_password_are_the_same(
     before: dict[str, list[str]], after: dict[str, list[str]]
 ) -> None:

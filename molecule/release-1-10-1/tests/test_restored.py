@@ -45,3 +45,10 @@ def test_users_wait_as_long_as_a_cold_backup_takes(host: t.Any) -> None:
     manifest = json.loads(host.check_output("dify-backup show"))
     print(f"downtime {manifest['downtime']} s of {manifest['duration']} s")
     assert 0 < manifest["downtime"] <= manifest["duration"]
+
+
+def test_what_was_there_before_a_restore_over_it_is_kept(host: t.Any) -> None:
+    aside = host.check_output("ls -d /opt/dify/docker.replaced-*")
+    assert host.file(f"{aside}/volumes/app/storage/of-the-broken-server").content_string == "kept\n"
+    assert host.file(f"{aside}/.env").content_string == "LOST=1\n"
+    assert not host.file("/opt/dify/docker/volumes/app/storage/of-the-broken-server").exists
