@@ -52,7 +52,10 @@ UNTAR += "docker compose up -d --wait --no-deps db_postgres; "
 UNTAR += "docker compose exec -T db_postgres createdb -U postgres dify_plugin; " + LOAD.format("dify")
 UNTAR += LOAD.format("dify_plugin")
 EMPTY = "docker compose down; rm -rf volumes; git checkout -q -- ."
-BARE = "docker compose down --volumes; git clean -qxdff . && git checkout -q -- ."
+# Its named volumes are in the backup, so a restore would refuse them.
+VOLUMES = "docker volume ls --quiet --filter label=com.docker.compose.project=dify"
+BARE = f"docker compose down; {VOLUMES} | xargs --no-run-if-empty docker volume rm; "
+BARE += "git clean -qxdff . && git checkout -q -- ."
 
 
 class Figures(t.NamedTuple):
