@@ -17,7 +17,9 @@ import pytest
 FILES = Path(__file__).resolve().parents[3] / "roles/backup/files"
 sys.path.insert(0, str(FILES))
 
-from dify_backup.drill import isolated  # noqa: E402
+from dify_backup.basics import Problem  # noqa: E402
+from dify_backup.drill import isolated, refuse_outside  # noqa: E402
+from dify_backup.project import plan  # noqa: E402
 
 ROOT = "/srv/drill"
 DOCKER = "/opt/dify/docker"
@@ -114,6 +116,26 @@ def test_the_project_it_was_made_from_is_not_changed() -> None:
     config = project()
     isolated(config, ROOT, {}, lambda path: False)
     assert json.dumps(config) == json.dumps(project())
+
+
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [
+        ({}, ""),
+        ({"DB_HOST": "db.example.com"}, "The database dify at db.example.com is no service of the project"),
+        ({"REDIS_HOST": "10.0.0.7"}, "The Redis at 10.0.0.7 is no service of the project"),
+    ],
+)
+def test_a_server_that_keeps_something_elsewhere_is_refused(told: dict[str, str], refused: str) -> None:
+    environment = {"DB_DATABASE": "dify", "DB_HOST": "db_postgres", "REDIS_HOST": "redis", **told}
+    services = {"api": {"image": "dify-api:1", "environment": environment}, "db_postgres": {}, "redis": {}}
+    found = plan({"name": "dify", "services": services}, DOCKER, {})
+    if not refused:
+        refuse_outside(found, services)
+        return
+    with pytest.raises(Problem) as problem:
+        refuse_outside(found, services)
+    assert refused in str(problem.value)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (FILES / "dify_backup").glob("[a-z]*.py")))

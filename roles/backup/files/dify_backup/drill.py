@@ -56,6 +56,17 @@ def isolated(config: Json, root: str, mountpoints: t.Mapping[str, str], here: t.
     return {"name": PROJECT, "services": services, "networks": networks, **files}
 
 
+def refuse_outside(found: Plan, services: t.Container[str]) -> None:
+    """A drill reaches none of what runs elsewhere, so there is none of a server that keeps its data there."""
+    needed = {f"database {one.name}": one.service or one.host for one in found.databases}
+    for what, where in {**needed, "Redis": found.cache}.items():
+        if where not in services:
+            raise Problem(
+                f"The {what} at {where} is no service of the project, so no drill can run apart from it; "
+                "restore the set onto a host of its own instead."
+            )
+
+
 def _file(one: Json, root: str) -> Json:
     return {**one, "file": root + one["file"]} if "file" in one else one
 
@@ -91,8 +102,8 @@ class Drill:
     def run(self) -> Json:
         started = time.time()
         self.sweep()
-        self.room()
         try:
+            self.room()
             server, plan = self.server()
             rows = databases.load(server, plan, self.restic, self.manifest, Path(self.root, "progress"))
             server.compose("up", "--detach", "api", *plan.store)
@@ -133,9 +144,7 @@ class Drill:
         with open(definition, "w", encoding="utf-8") as file:
             json.dump(isolated(resolved, self.root, volumes, self.here), file)
         found = plan(json.loads(text.replace("$$", "$")), path, volumes)
-        away = [one.name for one in found.databases if one.service not in resolved["services"]]
-        if away:
-            raise Problem(f"The database {away[0]} is no service of the project, so no drill is apart from it.")
+        refuse_outside(found, resolved["services"])
         words = ["--project-name", PROJECT, "--file", definition, "--project-directory", self.root]
         mounts = {target: self.root + source for target, source in found.mounts.items()}
         return Server(self.root, words=words), dataclasses.replace(found, project=PROJECT, mounts=mounts)

@@ -78,11 +78,9 @@ def encrypted(config: str) -> list[str]:
         values = json.loads(config)
     except ValueError:
         return []
-    return (
-        [one for one in values.values() if isinstance(one, str) and one.startswith(HYBRID)]
-        if isinstance(values, dict)
-        else []
-    )
+    if not isinstance(values, dict):
+        return []
+    return [one for one in values.values() if isinstance(one, str) and one.startswith(HYBRID)]
 
 
 def _text(digits: str) -> str:
