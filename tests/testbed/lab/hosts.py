@@ -16,7 +16,7 @@ from typing import Any
 
 from lab import engine
 from lab.engine import LABEL, NETWORK, PREFIX, docker
-from lab.run import TestbedError, run, say, step
+from lab.run import TESTBED, TestbedError, run, say, step
 
 USER = "operator"
 RESERVED = ("registry", "git", "acme", "dns", "docker-repository")
@@ -126,14 +126,27 @@ def ssh(host: dict[str, Any], *command: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
-def _install_key(container: str, host: dict[str, Any]) -> None:
-    public = run(["ssh-keygen", "-y", "-f", host["private_key"]]).stdout.encode()
+def _put(container: str, directory: str, files: dict[str, bytes], mode: int, owner: int) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        entry = tarfile.TarInfo("authorized_keys")
-        entry.mode, entry.uid, entry.size = 0o600, 1000, len(public)
-        tar.addfile(entry, io.BytesIO(public))
-    docker("cp", "-", f"{container}:/home/{USER}/.ssh", stdin=archive.getvalue())
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.uid, entry.size = mode, owner, len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    docker("cp", "-", f"{container}:{directory}", stdin=archive.getvalue())
+
+
+def _install_key(container: str, host: dict[str, Any]) -> None:
+    public = run(["ssh-keygen", "-y", "-f", host["private_key"]]).stdout.encode()
+    _put(container, f"/home/{USER}/.ssh", {"authorized_keys": public}, 0o600, 1000)
+
+
+def _install_compile_once(container: str) -> None:
+    files = {
+        "compile_once.py": (TESTBED / "host/compile_once.py").read_bytes(),
+        "compile_once.pth": b"import compile_once; compile_once.install()\n",
+    }
+    _put(container, "/usr/lib/python3/dist-packages", files, 0o644, 0)
 
 
 def _wait(host: dict[str, Any]) -> None:
@@ -155,7 +168,7 @@ def _wait(host: dict[str, Any]) -> None:
         say(f"{host['name']}: failed units: {', '.join(line.split()[0] for line in failed if line.strip())}")
 
 
-def create(name: str, image: str, system: str, tag: str, domains: Sequence[str]) -> dict[str, Any]:
+def create(name: str, image: str, system: str, tag: str, domains: Sequence[str], compile_once: bool) -> dict[str, Any]:
     """A running host of that name; one that exists already is started if need be and left as it is."""
     check_name(name)
     container = container_name(name)
@@ -184,6 +197,8 @@ def create(name: str, image: str, system: str, tag: str, domains: Sequence[str])
         existing = find(name)
         assert existing is not None
         _install_key(container, existing)
+        if compile_once:
+            _install_compile_once(container)
     else:
         wanted = {"image": image, "os": system, "domains": list(domains)}
         different = [f"{key} {existing[key]!r}" for key, value in wanted.items() if existing[key] != value]

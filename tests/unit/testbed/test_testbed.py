@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -234,3 +237,27 @@ def test_the_demo_tells_stand_ins_from_dify() -> None:
     text = demo.how_to_open(HOST, Path("/ca.pem"), stand_ins=False)
     assert "stand-in" not in text
     assert "curl --cacert /ca.pem --resolve dify.test:443:10.213.0.10 https://dify.test/signin" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's Python keeps what it compiled")
+def test_a_module_in_an_archive_is_compiled_once_and_anew_when_it_changed(tmp_path: Path) -> None:
+    place, archive = tmp_path / "kept", tmp_path / "modules.zip"
+    script = f"import compile_once; compile_once.install({str(place)!r}); import told; print(told.value)"
+
+    def told(value: str) -> str:
+        with zipfile.ZipFile(archive, "w") as modules:
+            modules.writestr("told.py", f"value = {value!r}\n")
+        path = f"{TESTBED / 'host'}:{archive}"
+        done = subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert told("first") == "first"
+    (kept,) = (file for file in place.rglob("*") if file.is_file())
+    made = kept.stat()
+    assert told("first") == "first"
+    assert kept.stat() == made
+    assert told("other") == "other"
+    assert told("first") == "first"
+    assert len([file for file in place.rglob("*") if file.is_file()]) == 2
