@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import typing as t
 
-import pytest
 from conftest import Server, run_site
 
 
-@pytest.mark.parametrize(("port", "former"), [(3001, 3000), (3000, 3001)])
-def test_another_port_moves_the_server(port: int, former: int, host: t.Any, server: Server) -> None:
-    run = run_site({"dify_http_port": port})
-    assert not run.failed, run.message
+def assert_moved(host: t.Any, server: Server, former: int, port: int) -> None:
     assert host.run(f"curl -sf http://127.0.0.1:{former}/console/api/ping").rc != 0
     assert host.check_output(f"curl -sf http://127.0.0.1:{port}/console/api/ping") == '{"result":"pong"}'
     assert server.request("GET", "/console/api/setup").json()["step"] == "finished"
-    assert run_site({"dify_http_port": port}).changed == 0
+
+
+def test_another_port_moves_the_server(host: t.Any, server: Server) -> None:
+    run = run_site({"dify_http_port": 3001})
+    assert not run.failed, run.message
+    assert_moved(host, server, 3000, 3001)
+    assert run_site({"dify_http_port": 3001}).changed == 0
+    run = run_site({})
+    assert not run.failed, run.message
+    assert_moved(host, server, 3001, 3000)
