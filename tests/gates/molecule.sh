@@ -10,7 +10,10 @@ fi
 python3 tests/testbed/testbed.py up
 one() {
   set -o pipefail
-  molecule test -s "$1" 2>&1 | sed --unbuffered "s/^/[$1] /"
+  local said=passed
+  molecule test -s "$1" 2>&1 | sed --unbuffered "s/^/[$1] /" || said=FAILED
+  echo "[$1] $said after $SECONDS s"
+  [ $said = passed ]
 }
 export -f one
 printf '%s\n' "$@" | xargs --max-procs 3 --max-args 1 bash -c 'one "$1"' one
