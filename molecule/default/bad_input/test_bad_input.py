@@ -37,7 +37,6 @@ class Case(t.NamedTuple):
 CASES = {
     "unknown tag": Case({"dify_version": "1.16.99"}, ('dify_version is "1.16.99", but',), bare=True),
     "branch": Case({"dify_version": "main"}, ('dify_version is "main", expected a tag of upstream',)),
-    "leading v": Case({"dify_version": "v1.16.1"}, ('dify_version is "v1.16.1", expected a tag of upstream',)),
     "release too old": Case({"dify_version": "1.9.2"}, ("expected a tag of upstream from 1.10.1 on",)),
     "moved tag": Case({"dify_commit": "0123456789abcdef"}, ("dify_commit is 0123456789abcdef, but the tag",)),
     "repository gone": Case({"dify_repo_url": "/srv/nowhere.git"}, ('dify_repo_url "/srv/nowhere.git" could not',)),

@@ -20,7 +20,6 @@ def test_another_port_moves_the_server(host: t.Any, server: Server) -> None:
     run = run_site({"dify_http_port": 3001})
     assert not run.failed, run.message
     assert_moved(host, server, 3000, 3001)
-    assert run_site({"dify_http_port": 3001}).changed == 0
     run = run_site({})
     assert not run.failed, run.message
     assert_moved(host, server, 3001, 3000)
