@@ -12,13 +12,15 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+# Converge moves the server to its own port.
+FORMER_PORT = "dify_http_port=3001"
 
 
 def run_until(task: str) -> None:
     """Kills the run as soon as it announces the task; fails when it ends before."""
     command = [
         str(Path(sys.executable).parent / "ansible-playbook"),
-        *("-i", str(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory")),
+        *("-i", str(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"), "-e", FORMER_PORT),
         str(PROJECT / "playbooks/site.yml"),
     ]
     environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "PYTHONUNBUFFERED": "1"}

@@ -24,7 +24,7 @@ docker ps --all --no-trunc --format '{{.ID}} {{.Names}}' 2>/dev/null | sort
 
 
 class Case(t.NamedTuple):
-    """Variables that are refused together, with a part of each message. ``bare``: a bare host is asked as well.
+    """Variables that are refused together, with a part of each message. ``bare``: on a bare host, not a converged one.
 
     Each case costs a run, so what one task judges is one case; what a module judges is for its unit tests.
     """

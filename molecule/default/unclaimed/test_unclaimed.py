@@ -15,7 +15,7 @@ SETUP = {"email": "intruder@example.com", "name": "Intruder", "password": "intru
 
 
 def test_the_server_is_unclaimed_and_on_the_air(host: t.Any, server: Server) -> None:
-    setup = json.loads(host.check_output("curl -sf http://127.0.0.1:3000/console/api/setup"))
+    setup = json.loads(host.check_output("curl -sf http://127.0.0.1:3001/console/api/setup"))
     assert setup["step"] == "not_started"
     assert server.request("GET", "/console/api/ping").json() == {"result": "pong"}
 

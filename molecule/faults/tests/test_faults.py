@@ -228,15 +228,15 @@ def test_a_stopped_database_and_a_lost_profile(host: t.Any) -> None:
         """
         sed -i 's/^COMPOSE_PROFILES=.*/COMPOSE_PROFILES=postgresql,collaboration/' .env
         docker compose stop db_postgres
-        docker rm --force dify-weaviate-1
+        docker rm --force dify-pgvector-1
         """,
     )
     dropped = Fault(
         "service_dropped",
-        f"Add weaviate to COMPOSE_PROFILES in {DOCKER_PATH}/.env, then run: {up}; "
+        f"Add pgvector to COMPOSE_PROFILES in {DOCKER_PATH}/.env, then run: {up}; "
         f"or undo every edit of that file: {SITE} -e dify_env_drift=overwrite",
-        f"sed -i 's/^COMPOSE_PROFILES=/&weaviate,/' .env; {up}",
-        "weaviate",
+        f"sed -i 's/^COMPOSE_PROFILES=/&pgvector,/' .env; {up}",
+        "pgvector",
     )
     stopped = Fault("service_stopped", database, database, "db_postgres")
     assert_found(status(), dropped, stopped)
@@ -259,7 +259,7 @@ def test_a_run_heals_what_configuration_can_heal(host: t.Any) -> None:
         f"""
         {SQL} --command 'TRUNCATE dify_setups, accounts, tenants CASCADE'
         sed -i 's/^COMPOSE_PROFILES=.*/COMPOSE_PROFILES=postgresql,collaboration/' .env
-        docker rm --force dify-weaviate-1 dify-sandbox-1
+        docker rm --force dify-pgvector-1 dify-sandbox-1
         docker stop dify-web-1
         chown --recursive root:root {STORAGE}
         printf 'services:\\n  redis:\\n    ports: ["6379:6379"]\\n' >opened.yaml
@@ -285,7 +285,7 @@ def test_a_run_heals_what_configuration_can_heal(host: t.Any) -> None:
     # An edit of .env is kept, so the first run mends all but that, and says so without waiting for it to go away.
     refused = run_site({})
     assert refused.failed
-    assert refused.message.startswith("The server is not well.\nweaviate does not run"), refused.message
+    assert refused.message.startswith("The server is not well.\npgvector does not run"), refused.message
     wait(host, lambda found: found == {"service_dropped"}, "no other error")
     run = run_site({"dify_env_drift": "overwrite"})
     assert not run.failed, run.message
