@@ -30,7 +30,6 @@ PARTS = st.sampled_from(
 )
 FEW = settings(
     max_examples=8,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )

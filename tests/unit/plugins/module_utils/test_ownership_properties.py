@@ -91,7 +91,7 @@ def walk(root: bytes, **policy: t.Any) -> walker.Report:
         os.close(fd)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tree=trees, workers=st.sampled_from([1, 1, 3]))
 def test_owners_are_those_chown_gives_and_counts_those_of_a_model(tree: dict[bytes, t.Any], workers: int) -> None:
     base = os.fsencode(tempfile.mkdtemp(prefix="ownership-"))
@@ -121,7 +121,7 @@ def test_owners_are_those_chown_gives_and_counts_those_of_a_model(tree: dict[byt
         shutil.rmtree(base)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tree=trees, chosen=st.integers(0, 1000), workers=st.sampled_from([1, 3]))
 def test_what_is_excluded_stays_and_the_rest_does_not(tree: dict[bytes, t.Any], chosen: int, workers: int) -> None:
     base = os.fsencode(tempfile.mkdtemp(prefix="ownership-"))
