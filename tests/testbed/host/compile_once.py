@@ -27,11 +27,10 @@ def install(place=PLACE):
 
     def compile_once(path, source):
         kept = os.path.join(directory, hashlib.sha256(source).hexdigest())
-        try:
+        if os.path.exists(kept):
             with open(kept, "rb") as file:
                 return marshal.loads(file.read())
-        except FileNotFoundError:
-            code = compile_source(path, source)
+        code = compile_source(path, source)
         with contextlib.suppress(OSError):  # some tests fill disks
             os.makedirs(directory, mode=0o700, exist_ok=True)
             part = f"{kept}.{os.getpid()}"
