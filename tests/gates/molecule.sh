@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# molecule test of the scenarios named, or of all, three side by side (two leave two processors idle for a third of the time). Each line says which one speaks.
+# molecule test of the scenarios named, or of all, three side by side. Each line says which scenario speaks.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PWD/.venv/bin:$PATH LC_ALL=C.UTF-8 NO_COLOR=1 ANSIBLE_FORCE_COLOR=false COLUMNS=160

@@ -93,6 +93,12 @@ def test_a_secret_of_which_others_are_made_is_replaced(host: t.Any) -> None:
     assert "PONG" not in redis(host, before["REDIS_PASSWORD"])
 
 
+def test_a_key_between_services_is_replaced(host: t.Any) -> None:
+    before = settings(host)
+    run = rotate("SANDBOX_API_KEY", "--diff", "-v")
+    assert_replaced(run, "SANDBOX_API_KEY", before, settings(host))
+
+
 @pytest.mark.parametrize("secret", [secret for secret in TABLE["__dify_rotations"] if secret not in UNUSED])
 def test_every_question_tells_the_right_value_from_a_wrong_one(secret: str, host: t.Any) -> None:
     row, value = TABLE["__dify_rotations"][secret], settings(host)[secret]
@@ -132,7 +138,7 @@ def kill_at(task: str, secret: str) -> None:
 
 
 def test_cut_short_runs_are_finished(server: Server, host: t.Any, password: str) -> None:
-    """Between PostgreSQL and .env, then while the containers are recreated."""
+    """Between PostgreSQL and .env, then between .env and the containers, then while they are recreated."""
     before = settings(host)
     kill_at("rotate | Configure Dify", "DB_PASSWORD")
     assert settings(host) == before
@@ -143,6 +149,7 @@ def test_cut_short_runs_are_finished(server: Server, host: t.Any, password: str)
     other = rotate("REDIS_PASSWORD")
     assert (other.failed, other.changed) == (True, 0)
     assert "rotate_secrets -e secret=DB_PASSWORD" in other.message
+    kill_at("rotate | Recreate the containers", "DB_PASSWORD")
     kill_at("start | Wait for Dify to answer", "DB_PASSWORD")
     run = rotate("DB_PASSWORD", "--diff", "-v")
     after = settings(host)
